@@ -1,0 +1,91 @@
+# `make help` lists the targets. Everything lives in this tree: .venv/, build/, .stamps/.
+SHELL      := /bin/sh
+PYTHON     ?= python3
+PY         := .venv/bin/python
+PYTEST     := $(PY) -m pytest -q --durations=10
+LOCK       := flock .build.lock
+JOBS       := $(shell nproc 2>/dev/null || echo 2)
+DATA_PLANE := $(shell find fastpath -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.py')
+# The suite of the data plane: it runs again on the build with all checks on, and under the sanitizers.
+DATA_TESTS := $(wildcard tests/fastpath tests/model tests/path)
+FUZZ_TESTS := $(wildcard tests/fastpath tests/fuzz)
+# PYTHONSAFEPATH: without it `python -m` puts the tree, and its release build, before PYTHONPATH.
+PROFILED    = FASTPATH_PROFILE=$(1) PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/$(1)/lib:$(CURDIR)
+LIBASAN     = $(shell gcc -print-file-name=libasan.so)
+
+.DELETE_ON_ERROR:
+.PHONY: help run build test lint types purity debug asan coverage bench-smoke docs wheel clean suite
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+run: .stamps/build  ## start the relay in front of an unmodified aiortc server, make a call through it, serve (ONCE=1: exit with the verdict)
+	@$(PY) -m examples.aiortc_echo
+
+build: .stamps/build  ## install what is needed and build the data plane (release) in place
+
+test: .stamps/packages-test .stamps/venv-dev lint purity suite debug asan  ## everything: lint, types, floors, purity, the suite on three builds
+
+suite: .stamps/venv-dev .stamps/build
+	$(PYTEST)
+
+lint: .stamps/venv-dev  ## ruff, mypy, cython-lint, import-linter
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	.venv/bin/cython-lint fastpath
+	.venv/bin/lint-imports --no-cache
+
+purity: .stamps/venv-dev  ## no GIL, Python object or hidden error path in the hot modules
+	$(PY) -m tests.purity
+
+debug: .stamps/venv-dev .stamps/build-debug  ## the data-plane suite on the build with Cython's checks and C asserts
+	$(call PROFILED,debug) $(PYTEST) $(DATA_TESTS)
+
+asan: .stamps/venv-dev .stamps/build-asan  ## the data-plane suite and the fuzz smoke under AddressSanitizer and UBSan
+	$(call PROFILED,asan) LD_PRELOAD=$(LIBASAN) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	    UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 $(PYTEST) -m "not slow" $(FUZZ_TESTS)
+
+bench-smoke: .stamps/venv-dev .stamps/build  ## a short benchmark against the reference relays; ratios go to bench/results
+	$(PY) -m bench.smoke
+
+docs: .stamps/venv-dev .stamps/build  ## regenerate the documents that come from code
+	$(PY) -m pyfastpath.metrics docs/metrics.md
+	$(PY) -m pyfastpath.config docs/config.md
+
+wheel: .stamps/venv-dev  ## build dist/*.whl
+	$(LOCK) $(PY) -m build --wheel
+
+clean:  ## forget every build (keeps .venv)
+	rm -rf build dist .stamps .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find fastpath -name '*.so' -delete
+
+# ---- stamps: what is done is not done again ------------------------------------------------------
+.stamps/packages: .ci/packages
+	@mkdir -p .stamps
+	PYTHON=$(PYTHON) .ci/packages build
+	@touch $@
+
+.stamps/packages-test: .ci/packages
+	@mkdir -p .stamps
+	PYTHON=$(PYTHON) .ci/packages test
+	@touch $@
+
+.stamps/venv: .stamps/packages pyproject.toml .ci/dependencies
+	@test -x $(PY) || $(PYTHON) -m venv .venv
+	.ci/dependencies transceiver > .stamps/requirements
+	$(PY) -m pip install -q --disable-pip-version-check -r .stamps/requirements 'setuptools>=77' 'cython>=3.1'
+	@touch $@
+
+.stamps/venv-dev: .stamps/venv
+	.ci/dependencies dev > .stamps/requirements-dev
+	$(PY) -m pip install -q --disable-pip-version-check -r .stamps/requirements-dev
+	@touch $@
+
+.stamps/build: .stamps/venv setup.py $(DATA_PLANE)
+	$(LOCK) $(PY) setup.py -q build_ext --inplace -j$(JOBS)
+	@touch $@
+
+.stamps/build-%: .stamps/venv setup.py $(DATA_PLANE)
+	FASTPATH_PROFILE=$* $(LOCK) $(PY) setup.py -q build_ext -j$(JOBS)
+	@touch $@
