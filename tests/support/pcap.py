@@ -15,7 +15,7 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True)
 class Datagram:
-    """One UDP payload of a capture. `client` is the client's address in the capture, whichever way it went."""
+    """One UDP payload. `client` is the client's address in the capture, whichever way it went."""
 
     time_us: int
     client: Address

@@ -1,8 +1,8 @@
-"""Plays BOTH sides of a capture through a live relay: the clients from their own sockets, the server at the backends'.
+"""Plays BOTH sides of a capture through a live relay.
 
-The capture's own order is kept as cause and effect: a side sends a datagram only when everything the other side had
-sent on that flow before it has come out of the relay. So the server's recorded answers confirm the flows exactly when
-they did in the real call, and the player needs no clock.
+The capture's own order is kept as cause and effect: a side sends a datagram only when everything the other
+side had sent on that flow before it has come out of the relay. So the server's recorded answers confirm the
+flows exactly when they did in the real call, and the player needs no clock.
 """
 
 import selectors
@@ -68,7 +68,9 @@ class Played:
 class Player:
     """Plays one capture. `owners` says which backend (index) owns which server ufrag."""
 
-    def __init__(self, capture: Capture, relay: Address, backends: list[Backend], owners: dict[str, int]) -> None:
+    def __init__(
+        self, capture: Capture, relay: Address, backends: list[Backend], owners: dict[str, int]
+    ) -> None:
         self._capture = capture
         self._relay = relay
         self._backends = backends
@@ -82,7 +84,7 @@ class Player:
         self._arrived: Counter[tuple[Address, bool]] = Counter()
 
     def play(self) -> Played:
-        """Play the whole capture. Raises AssertionError at the first datagram that is lost, changed or misrouted."""
+        """Play it all. Raises AssertionError at the first datagram that is lost, changed or misrouted."""
         self._open()
         try:
             for datagram in self._capture.datagrams:
@@ -128,7 +130,7 @@ class Player:
             client, upstream = key
             way = "up" if upstream else "down"
             assert self._receive(ARRIVAL_TIMEOUT_S), (
-                f"{self._capture.name}: datagram {self._arrived[key] + 1} {way} of client {client} never came out"
+                f"datagram {self._arrived[key] + 1} {way} of client {client} never came out"
             )
 
     def _receive(self, timeout_s: float) -> int:
@@ -141,7 +143,9 @@ class Player:
                     count += 1
             else:
                 for payload, source in _receive_all(self._sockets[key.data]):
-                    assert source == self._relay, f"client {key.data} got a datagram from {source}, not the relay"
+                    assert source == self._relay, (
+                        f"client {key.data} got a datagram from {source}, not the relay"
+                    )
                     self._arrive(key.data, False, payload)
                     count += 1
         return count
@@ -154,13 +158,19 @@ class Player:
 
     def _learn(self, index: int, path: Hashable, payload: bytes) -> Address:
         """The first datagram of a flow is a Binding Request; its transaction id says whose it is."""
-        assert _is_binding_request(payload), f"backend {index}: {path} began with {payload[:4].hex()}, not a request"
+        assert _is_binding_request(payload), (
+            f"backend {index}: {path} began with {payload[:4].hex()}, not a request"
+        )
         client = self._requests[payload[8:20]]
-        assert client not in self._paths, f"client {client} moved from {self._paths[client]} to {(index, path)}"
+        assert client not in self._paths, (
+            f"client {client} moved from {self._paths[client]} to {(index, path)}"
+        )
         owner = self._owner(payload)
         assert owner == index, f"client {client} belongs to backend {owner} but came out at {index}"
         seen_as = self._backends[index].client(path)
-        assert seen_as in (None, self._sockets[client].getsockname()), f"client {client} was shown as {seen_as}"
+        assert seen_as in (None, self._sockets[client].getsockname()), (
+            f"client {client} was shown as {seen_as}"
+        )
         self._paths[client] = (index, path)
         self._clients[index, path] = client
         return client
@@ -175,7 +185,9 @@ class Player:
         key = (client, upstream)
         waiting = self._expected[key]
         assert waiting, f"client {client}: an extra datagram came out ({payload[:8].hex()}…)"
-        assert payload == waiting.popleft(), f"client {client}: datagram {self._arrived[key] + 1} changed or out of order"
+        assert payload == waiting.popleft(), (
+            f"client {client}: datagram {self._arrived[key] + 1} changed or out of order"
+        )
         self._arrived[key] += 1
 
     def _played(self) -> Played:

@@ -1,0 +1,177 @@
+"""A scripted aiortc call to the echo server: tone bursts go out, come back through the relay, and are timed.
+
+Two latencies, both of them seen by the client: *network* is the RTCP round trip (LSR/DLSR, RFC 3550 6.4.1),
+through the relay twice; *audio* is from a burst's first sample handed to the encoder to the first loud sample
+decoded. Most of the latter are aiortc's own jitter buffers (four 20 ms frames at either end).
+"""
+
+import asyncio
+import fractions
+import statistics
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import aiohttp
+import numpy as np
+from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from av import AudioFrame
+
+RATE_HZ = 48_000
+FRAME_SAMPLES = 960  # 20 ms
+TONE_HZ = 440
+BURST_EVERY_FRAMES = 50
+BURST_FRAMES = 10
+LOUD = 3_000  # of 32,767; the bursts peak at 16,000
+SILENCE_BEFORE_BURST_S = 0.2
+CONNECT_TIMEOUT_S = 10
+
+
+class CallError(Exception):
+    """The call did not come about; the text says what to look at."""
+
+
+@dataclass(frozen=True)
+class CallResult:
+    """What the caller saw. `remotes` is every remote address its ICE agent ever knew, so it should be the
+    relay alone.
+
+    Latencies in milliseconds; None when nothing came back to measure.
+    """
+
+    remotes: tuple[str, ...]
+    packets_sent: int
+    packets_received: int
+    bursts_sent: int
+    bursts_heard: int
+    network_ms: float | None
+    audio_ms: float | None
+
+
+class ToneBursts(MediaStreamTrack):
+    """200 ms of tone each second, in real time; remembers when each burst began."""
+
+    kind = "audio"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[float] = []
+        self._frame = 0
+        self._begin = 0.0
+        phase = 2 * np.pi * TONE_HZ * np.arange(FRAME_SAMPLES * BURST_FRAMES) / RATE_HZ
+        self._burst = (16_000 * np.sin(phase)).astype(np.int16).reshape(BURST_FRAMES, FRAME_SAMPLES)
+
+    async def recv(self) -> AudioFrame:
+        """The next 20 ms, when their time has come."""
+        now = time.perf_counter()
+        self._begin = self._begin or now
+        await asyncio.sleep(max(0.0, self._begin + self._frame * FRAME_SAMPLES / RATE_HZ - now))
+        place = self._frame % BURST_EVERY_FRAMES - (BURST_EVERY_FRAMES - BURST_FRAMES)
+        samples = self._burst[place] if place >= 0 else np.zeros(FRAME_SAMPLES, np.int16)
+        if place == 0:
+            self.started.append(time.perf_counter())
+        frame = AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
+        frame.sample_rate = RATE_HZ
+        frame.time_base = fractions.Fraction(1, RATE_HZ)
+        frame.pts = self._frame * FRAME_SAMPLES
+        self._frame += 1
+        return frame
+
+
+class BurstListener:
+    """Notes when the echo becomes loud after silence."""
+
+    def __init__(self) -> None:
+        self.heard: list[float] = []
+        self._last_loud = 0.0
+
+    async def listen(self, track: MediaStreamTrack) -> None:
+        """Run until the track ends."""
+        while True:
+            frame = await track.recv()
+            samples = np.abs(frame.to_ndarray().astype(np.int32)).reshape(-1)
+            loud = np.flatnonzero(samples > LOUD)
+            if not loud.size:
+                continue
+            now = time.perf_counter()
+            if now - self._last_loud > SILENCE_BEFORE_BURST_S:
+                into_frame = loud[0] / samples.size * FRAME_SAMPLES / RATE_HZ
+                self.heard.append(now + into_frame)
+            self._last_loud = now
+
+
+@asynccontextmanager
+async def echo_call(page: str) -> AsyncIterator[tuple[RTCPeerConnection, ToneBursts, BurstListener]]:
+    """A connected call to the server at `page` (http://host:port), closed at the end. Raises CallError."""
+    call = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+    tone, listener, connected = ToneBursts(), BurstListener(), asyncio.Event()
+    listening: list[asyncio.Task[None]] = []
+    call.addTrack(tone)
+
+    @call.on("track")
+    def hear(track: MediaStreamTrack) -> None:
+        listening.append(asyncio.create_task(listener.listen(track)))
+
+    @call.on("connectionstatechange")
+    def follow() -> None:
+        if call.connectionState in ("connected", "failed"):
+            connected.set()
+
+    try:
+        await call.setLocalDescription(await call.createOffer())
+        answer = await _exchange(page, call.localDescription.sdp)
+        await call.setRemoteDescription(RTCSessionDescription(sdp=answer, type="answer"))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(connected.wait(), CONNECT_TIMEOUT_S)
+        if call.connectionState != "connected":
+            raise CallError(
+                f"no connection through the relay within {CONNECT_TIMEOUT_S} s; ask its drop counters why"
+            )
+        yield call, tone, listener
+    finally:
+        for task in listening:
+            task.cancel()
+        await asyncio.gather(*listening, return_exceptions=True)
+        await call.close()
+
+
+async def _exchange(page: str, offer: str) -> str:
+    try:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{page}/offer", json={"type": "offer", "sdp": offer}) as reply,
+        ):
+            body = await reply.json()
+    except aiohttp.ClientError as error:
+        raise CallError(f"the server at {page} does not answer: {error}") from None
+    if not reply.ok:
+        raise CallError(body["error"])
+    return body["sdp"]
+
+
+async def make_call(page: str, seconds: float) -> CallResult:
+    """Call, talk for `seconds`, hang up."""
+    async with echo_call(page) as (call, tone, listener):
+        await asyncio.sleep(seconds)
+        return await _result(call, tone, listener)
+
+
+async def _result(call: RTCPeerConnection, tone: ToneBursts, listener: BurstListener) -> CallResult:
+    stats = list((await call.getStats()).values())
+    trips = [s.roundTripTime for s in stats if s.type == "remote-inbound-rtp" and s.roundTripTime is not None]
+    delays = []
+    for heard in listener.heard:
+        earlier = [began for began in tone.started if began < heard]
+        if earlier:
+            delays.append(float(heard - earlier[-1]))
+    ice = call.getSenders()[0].transport.transport
+    return CallResult(
+        remotes=tuple(f"{candidate.ip}:{candidate.port}" for candidate in ice.getRemoteCandidates()),
+        packets_sent=sum(s.packetsSent for s in stats if s.type == "outbound-rtp"),
+        packets_received=sum(s.packetsReceived for s in stats if s.type == "inbound-rtp"),
+        bursts_sent=len(tone.started),
+        bursts_heard=len(listener.heard),
+        network_ms=statistics.median(trips) * 1000 if trips else None,
+        audio_ms=statistics.median(delays) * 1000 if delays else None,
+    )
