@@ -1,0 +1,71 @@
+# F0: gcc's __atomic builtins for words that another thread or process reads or writes at the same time.
+# acquire: what the writer did before its release is seen. relaxed: only that the word is never halved.
+from libc.stdint cimport uint32_t, uint64_t
+
+cdef extern from * nogil:
+    enum:
+        __ATOMIC_RELAXED
+        __ATOMIC_ACQUIRE
+        __ATOMIC_RELEASE
+        __ATOMIC_ACQ_REL
+        __ATOMIC_SEQ_CST
+    uint32_t _load_u32 "__atomic_load_n"(const uint32_t *address, int order)
+    uint64_t _load_u64 "__atomic_load_n"(const uint64_t *address, int order)
+    void _store_u32 "__atomic_store_n"(uint32_t *address, uint32_t value, int order)
+    void _store_u64 "__atomic_store_n"(uint64_t *address, uint64_t value, int order)
+    uint32_t _fetch_add_u32 "__atomic_fetch_add"(uint32_t *address, uint32_t value, int order)
+    uint64_t _fetch_add_u64 "__atomic_fetch_add"(uint64_t *address, uint64_t value, int order)
+    void _fence "__atomic_thread_fence"(int order)
+
+
+cdef inline uint32_t load_relaxed_u32(const uint32_t *address) noexcept nogil:
+    return _load_u32(address, __ATOMIC_RELAXED)
+
+
+cdef inline uint32_t load_acquire_u32(const uint32_t *address) noexcept nogil:
+    return _load_u32(address, __ATOMIC_ACQUIRE)
+
+
+cdef inline void store_relaxed_u32(uint32_t *address, uint32_t value) noexcept nogil:
+    _store_u32(address, value, __ATOMIC_RELAXED)
+
+
+cdef inline void store_release_u32(uint32_t *address, uint32_t value) noexcept nogil:
+    _store_u32(address, value, __ATOMIC_RELEASE)
+
+
+cdef inline uint64_t load_relaxed_u64(const uint64_t *address) noexcept nogil:
+    return _load_u64(address, __ATOMIC_RELAXED)
+
+
+cdef inline uint64_t load_acquire_u64(const uint64_t *address) noexcept nogil:
+    return _load_u64(address, __ATOMIC_ACQUIRE)
+
+
+cdef inline void store_relaxed_u64(uint64_t *address, uint64_t value) noexcept nogil:
+    _store_u64(address, value, __ATOMIC_RELAXED)
+
+
+cdef inline void store_release_u64(uint64_t *address, uint64_t value) noexcept nogil:
+    _store_u64(address, value, __ATOMIC_RELEASE)
+
+
+cdef inline uint32_t add_u32(uint32_t *address, uint32_t value) noexcept nogil:
+    """Adds and gives the new value; orders what stands before and after it."""
+    return _fetch_add_u32(address, value, __ATOMIC_ACQ_REL) + value
+
+
+cdef inline uint64_t add_u64(uint64_t *address, uint64_t value) noexcept nogil:
+    return _fetch_add_u64(address, value, __ATOMIC_ACQ_REL) + value
+
+
+cdef inline void fence_acquire() noexcept nogil:
+    _fence(__ATOMIC_ACQUIRE)
+
+
+cdef inline void fence_release() noexcept nogil:
+    _fence(__ATOMIC_RELEASE)
+
+
+cdef inline void fence_full() noexcept nogil:
+    _fence(__ATOMIC_SEQ_CST)
