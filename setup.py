@@ -52,7 +52,7 @@ class Module(Extension):
 
 
 def extensions() -> list[Module]:
-    """One extension a .pyx. layout.h and the other headers sit beside them; zlib gives CRC-32 (FINGERPRINT)."""
+    """One extension a .pyx; the headers sit beside them, zlib gives the CRC-32 of FINGERPRINT."""
     headers = sorted(str(path) for path in Path("fastpath").glob("*.h"))
     return [
         Module(

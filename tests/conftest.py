@@ -22,7 +22,9 @@ def pytest_sessionstart() -> None:
 
     found = Path(str(fastpath.__file__)).parts
     if profile != "release" and ("build", profile, "lib") != found[-5:-2]:
-        pytest.exit(f"FASTPATH_PROFILE={profile}, but fastpath was imported from {fastpath.__file__}", returncode=4)
+        pytest.exit(
+            f"FASTPATH_PROFILE={profile}, but fastpath was imported from {fastpath.__file__}", returncode=4
+        )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -42,5 +44,7 @@ def pytest_make_collect_report(collector: pytest.Collector):
     report = yield
     if CI and report.skipped:
         report.outcome = "failed"
-        report.longrepr = f"{collector.nodeid}: {report.longrepr}\nFASTPATH_CI is set: nothing may be skipped."
+        report.longrepr = (
+            f"{collector.nodeid}: {report.longrepr}\nFASTPATH_CI is set: nothing may be skipped."
+        )
     return report

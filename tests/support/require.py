@@ -1,8 +1,8 @@
 """What a test needs from the machine. Missing: the test is skipped with the reason; in CI it fails.
 
-    require("chromium")            a browser, as a path
-    require("go", "janus")         commands
-    require("root", "namespaces")  rights
+require("chromium")            a browser, as a path
+require("go", "janus")         commands
+require("root", "namespaces")  rights
 """
 
 import functools

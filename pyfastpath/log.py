@@ -1,0 +1,99 @@
+"""Logging: ISO-8601 in UTC, one line a record, as text or JSON; a file that SIGHUP reopens.
+
+Nothing logs per datagram. Configuration reaches a record only through repr, which redacts secrets.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_STANDARD = set(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {"message", "asctime", "taskName"}
+
+
+def _time(record: logging.LogRecord) -> str:
+    return (
+        datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD}
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-01-31T12:00:00.000Z info pyfastpath.keeper: message key=value`, always one line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as one line: line ends inside become the two characters \\n."""
+        text = record.getMessage()
+        text += "".join(f" {name}={value!r}" for name, value in _extra(record).items())
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        head = f"{_time(record)} {record.levelname.lower()} {record.name}: "
+        return head + text.replace("\r", "\\r").replace("\n", "\\n")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, and whatever `extra=` brought."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One record as one JSON line."""
+        fields: dict[str, Any] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_extra(record),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields, default=repr, ensure_ascii=False)
+
+
+class ReopenableHandler(logging.StreamHandler[Any]):
+    """Standard error, or a file that `reopen` opens anew after logrotate moved it."""
+
+    def __init__(self, file: str = "") -> None:
+        self.file = file
+        super().__init__(_open(file))
+
+    def reopen(self) -> None:
+        """Go on in a file of the same name; what was open is closed. Standard error stays."""
+        if not self.file:
+            return
+        fresh = _open(self.file)
+        old = self.setStream(fresh)
+        if old is not None and old is not sys.stderr:
+            old.close()
+
+
+def _open(file: str) -> Any:
+    # Line buffered: a record is on disk when the call returns, also for the reader of a killed engine's log.
+    return Path(file).open("a", buffering=1, encoding="utf-8") if file else sys.stderr
+
+
+def setup(level: str = "info", form: str = "text", file: str = "") -> ReopenableHandler:
+    """Send all records to `file` (default standard error) in `form` text or json, from `level` on.
+
+    Returns the handler, whose `reopen` belongs to SIGHUP. Raises OSError when the file cannot be opened.
+    """
+    handler = ReopenableHandler(file)
+    handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+        old.close()
+    root.addHandler(handler)
+    set_level(level)
+    return handler
+
+
+def set_level(level: str) -> None:
+    """Change the least level that is logged, while running. KeyError for an unknown one."""
+    logging.getLogger().setLevel(LEVELS[level])

@@ -1,0 +1,154 @@
+"""The one list of metrics. The collector in `relay` fills it, docs/metrics.md is printed from it.
+
+Prometheus conventions: prefix fastpath_, base units, counters end in _total. Labels never name a client.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["counter", "gauge", "histogram", "info"]
+
+SHARD = ("shard",)
+SHARD_DIRECTION = ("shard", "direction")
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric as it is exported. `name` is complete: with unit and, for a counter, _total."""
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def family(self) -> str:
+        """The name prometheus_client's metric families want: it adds the suffix itself."""
+        return self.name.removesuffix("_total" if self.kind == "counter" else "_info")
+
+
+def _counter(name: str, text: str, labels: tuple[str, ...] = SHARD) -> Metric:
+    return Metric(f"fastpath_{name}_total", "counter", text, labels)
+
+
+def _gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Metric:
+    return Metric(f"fastpath_{name}", "gauge", text, labels)
+
+
+# For every shard and direction: received = forwarded + punted + Σ dropped{reason}.
+RECEIVED = _counter("received_datagrams", "Datagrams (trunk: records) received", SHARD_DIRECTION)
+RECEIVED_BYTES = _counter("received_bytes", "Payload bytes received", SHARD_DIRECTION)
+FORWARDED = _counter(
+    "forwarded_datagrams", "Datagrams handed to the kernel for the other side", SHARD_DIRECTION
+)
+FORWARDED_BYTES = _counter("forwarded_bytes", "Payload bytes forwarded", SHARD_DIRECTION)
+PUNTED = _counter("punted_datagrams", "Control records that were for the relay itself", SHARD_DIRECTION)
+DROPPED = _counter(
+    "dropped_datagrams", "Datagrams not forwarded, by drop reason", (*SHARD_DIRECTION, "reason")
+)
+CONSERVATION = _gauge(
+    "conservation_error_datagrams",
+    "received - forwarded - punted - dropped: anything but 0 is a bug",
+    SHARD_DIRECTION,
+)
+KERNEL_DROPPED = _counter(
+    "kernel_dropped_datagrams", "Datagrams the kernel dropped: the receive buffer was full"
+)
+DUPLICATED = _counter(
+    "duplicated_datagrams", "At most so many datagrams were sent twice after an engine restart"
+)
+RECOVERED = _counter("recovered_datagrams", "Datagrams finished for an engine that died")
+
+ROUTE_DECISIONS = _counter("route_decisions", "How the route of a new flow was decided", ("shard", "reason"))
+OVERRIDES = _counter("flow_overrides", "Binding Requests whose ufrag named another flow than the address did")
+FLOWS = _gauge("flows", "Live flows by state: confirmed, provisional", ("shard", "state"))
+FLOWS_MAX = _gauge("flows_max", "Confirmed flows the shard can hold", SHARD)
+FLOW_CHANGES = _counter("flow_changes", "Flows that entered or left a state", ("shard", "state"))
+TRANSACTIONS_EVICTED = _counter(
+    "transactions_evicted", "STUN transaction ids forgotten for room before their time"
+)
+ROUTES = _gauge("routes", "Installed session routes")
+ROUTES_MAX = _gauge("routes_max", "Session routes that can be installed")
+
+BATCH = Metric("fastpath_batch_datagrams", "histogram", "Datagrams one receive call brought", SHARD_DIRECTION)
+RESIDENCE = Metric(
+    "fastpath_residence_seconds", "histogram", "Kernel receive timestamp to send, a datagram", SHARD_DIRECTION
+)
+RECEIVE_BUFFER = _gauge(
+    "receive_buffer_bytes", "Smallest receive buffer the kernel granted to a socket", SHARD
+)
+WORKER_LOOPS = _counter("worker_loops", "Turns of the worker loop")
+WORKER_NAPS = _counter("worker_naps", "Waits for more datagrams (coalescing)")
+WORKER_BLOCKS = _counter("worker_blocks", "Waits for the first datagram (idle)")
+
+UPSTREAM_PORTS = _gauge("upstream_ports", "Plain ports taken, per backend address: used, quarantine",
+                        ("shard", "state"))  # fmt: skip
+UPSTREAM_PORTS_MAX = _gauge("upstream_ports_max", "Plain ports of the shard, for each backend address", SHARD)
+
+BACKEND_STATE = _gauge(
+    "backend_state", "1 for the state the backend is in, 0 for the others", ("backend", "state")
+)
+BACKEND_SESSIONS = _gauge("backend_sessions", "Sessions the transceiver reported", ("backend",))
+BACKEND_CAPACITY = _gauge("backend_capacity", "Sessions the transceiver said it can hold", ("backend",))
+TRUNK_RTT = _gauge("trunk_rtt_seconds", "Round trip of the newest trunk ping", ("backend",))
+TRUNK_PINGS = _counter("trunk_pings", "Trunk pings sent", ("backend",))
+TRUNK_PONGS = _counter("trunk_pongs", "Trunk pings answered", ("backend",))
+TRUNK_LOSS = _gauge("trunk_loss_ratio", "Trunk pings unanswered since the last scrape, 0 to 1", ("backend",))
+TRUNK_DATAGRAMS = _counter("trunk_datagrams", "Trunk datagrams (bundles)", SHARD_DIRECTION)
+TRUNK_BYTES = _counter("trunk_bytes", "Bytes of trunk datagrams, headers and tags included", SHARD_DIRECTION)
+TRUNK_OVERSIZE = _counter("trunk_oversize", "Records that fit no bundle and travelled alone")
+TRUNK_SINGLY = _counter("trunk_singly", "Trunk datagrams sent one by one because the kernel refused a run")
+
+READY = _gauge("ready", "1 when /readyz says yes")
+DRAINING = _gauge("draining", "1 while this relay drains")
+ENGINE_STARTS = _counter("engine_starts", "Engines the keeper has started", ())
+CONFIG_INFO = Metric("fastpath_config_info", "info", "Digest of the configuration in force", ("hash",))
+BUILD_INFO = Metric(
+    "fastpath_build_info", "info", "Version of the relay and of Python", ("version", "python")
+)
+
+METRICS: tuple[Metric, ...] = tuple(value for value in list(vars().values()) if isinstance(value, Metric))
+FLOW_CHANGE_STATES = (
+    "confirmed", "expired", "replaced", "closed", "taught", "copied",
+    "provisional_created", "provisional_evicted", "provisional_expired",
+)  # fmt: skip
+
+
+def document() -> str:
+    """docs/metrics.md: every metric, every drop reason, every route decision."""
+    from fastpath.counters import DECISIONS, DROP_REASONS
+
+    parts = [
+        "# Metrics\n",
+        "Printed by `make docs` from `pyfastpath/metrics.py` and `fastpath/layout.h`; a test compares.",
+        "All of them are on `http://127.0.0.1:9478/metrics` (`health_listen`).\n",
+        "## All metrics\n",
+        _table(
+            ("metric", "kind", "labels", "what it says"),
+            [(f"`{metric.name}`", metric.kind, ", ".join(metric.labels), metric.help) for metric in METRICS],
+        ),
+        f"States of `{FLOW_CHANGES.name}`: {', '.join(FLOW_CHANGE_STATES)}.",
+        "Directions: `up` (towards the backend) and `down` (towards the client).\n",
+        f"## Drop reasons (`{DROPPED.name}`)\n",
+        _reasons("why a datagram is not forwarded", DROP_REASONS),
+        f"## Route decisions (`{ROUTE_DECISIONS.name}`)\n",
+        _reasons("how the route of a new flow was decided", DECISIONS),
+        "## Conservation\n",
+        "For every shard and direction `received = forwarded + punted + Σ dropped`. What the kernel dropped",
+        f"before the relay saw it (`{KERNEL_DROPPED.name}`) and what a restart sent twice",
+        f"(`{DUPLICATED.name}`) stand beside.",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _reasons(title: str, named: tuple[tuple[str, str], ...]) -> str:
+    """The first name means that there is no reason: it is not exported."""
+    return _table(("reason", title), [(f"`{name}`", text) for name, text in named[1:]])
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    cells = [" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines]
+    return "".join(f"| {line} |\n" for line in cells)
