@@ -9,7 +9,7 @@ import asyncio
 import fractions
 import statistics
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -26,6 +26,9 @@ BURST_FRAMES = 10
 LOUD = 3_000  # of 32,767; the bursts peak at 16,000
 SILENCE_BEFORE_BURST_S = 0.2
 CONNECT_TIMEOUT_S = 10
+
+
+Exchange = Callable[[str], Awaitable[str]]  # an SDP offer in, the SDP answer out
 
 
 class CallError(Exception):
@@ -102,8 +105,8 @@ class BurstListener:
 
 
 @asynccontextmanager
-async def echo_call(page: str) -> AsyncIterator[tuple[RTCPeerConnection, ToneBursts, BurstListener]]:
-    """A connected call to the server at `page` (http://host:port), closed at the end. Raises CallError."""
+async def echo_call(exchange: Exchange) -> AsyncIterator[tuple[RTCPeerConnection, ToneBursts, BurstListener]]:
+    """A connected call to whoever answers `exchange`, closed at the end. Raises CallError."""
     call = RTCPeerConnection(RTCConfiguration(iceServers=[]))
     tone, listener, connected = ToneBursts(), BurstListener(), asyncio.Event()
     listening: list[asyncio.Task[None]] = []
@@ -120,7 +123,7 @@ async def echo_call(page: str) -> AsyncIterator[tuple[RTCPeerConnection, ToneBur
 
     try:
         await call.setLocalDescription(await call.createOffer())
-        answer = await _exchange(page, call.localDescription.sdp)
+        answer = await exchange(call.localDescription.sdp)
         await call.setRemoteDescription(RTCSessionDescription(sdp=answer, type="answer"))
         with suppress(TimeoutError):
             await asyncio.wait_for(connected.wait(), CONNECT_TIMEOUT_S)
@@ -136,23 +139,28 @@ async def echo_call(page: str) -> AsyncIterator[tuple[RTCPeerConnection, ToneBur
         await call.close()
 
 
-async def _exchange(page: str, offer: str) -> str:
-    try:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.post(f"{page}/offer", json={"type": "offer", "sdp": offer}) as reply,
-        ):
-            body = await reply.json()
-    except aiohttp.ClientError as error:
-        raise CallError(f"the server at {page} does not answer: {error}") from None
-    if not reply.ok:
-        raise CallError(body["error"])
-    return body["sdp"]
+def with_page(page: str) -> Exchange:
+    """The exchange of server.py: JSON at http://host:port/offer."""
+
+    async def exchange(offer: str) -> str:
+        try:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.post(f"{page}/offer", json={"type": "offer", "sdp": offer}) as reply,
+            ):
+                body = await reply.json()
+        except aiohttp.ClientError as error:
+            raise CallError(f"the server at {page} does not answer: {error}") from None
+        if not reply.ok:
+            raise CallError(body["error"])
+        return body["sdp"]
+
+    return exchange
 
 
-async def make_call(page: str, seconds: float) -> CallResult:
+async def make_call(exchange: Exchange, seconds: float) -> CallResult:
     """Call, talk for `seconds`, hang up."""
-    async with echo_call(page) as (call, tone, listener):
+    async with echo_call(exchange) as (call, tone, listener):
         await asyncio.sleep(seconds)
         return await _result(call, tone, listener)
 
