@@ -39,7 +39,14 @@ class LayoutError(FastpathError):
 
 
 class RouteError(FastpathError):
-    """A route, flow or backend operation that is refused: unknown backend, full table, conflict."""
+    """A route, flow or backend operation that is refused: unknown backend, full table, conflict.
+
+    `code` names the refusal for programs; the admin API's errors carry it.
+    """
+
+    def __init__(self, message: str, hint: str = "", *, code: str = "refused") -> None:
+        super().__init__(message, hint)
+        self.code = code
 
 
 class AdminError(FastpathError):
