@@ -57,7 +57,7 @@ class Clients(asyncio.DatagramProtocol):
             self.unknown(data, client)
 
     def unknown(self, data: bytes, client: Address) -> None:
-        """Opens the flow of a client whose first datagram names a routed ufrag; keeps what comes until then."""
+        """Opens the flow of a client whose datagram names a routed ufrag; keeps what comes meanwhile."""
         waiting = self.opening.get(client)
         if waiting is not None:
             waiting.append(data)
