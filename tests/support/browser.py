@@ -1,4 +1,4 @@
-"""A headless Chromium that calls: a WAV file as its microphone, every RTCPeerConnection kept for the test to ask."""
+"""A headless Chromium that calls: a WAV file is its microphone, its RTCPeerConnections can be asked."""
 
 import math
 import struct
