@@ -31,7 +31,6 @@ suite: .stamps/venv-dev .stamps/build
 
 lint: .stamps/venv-dev  ## ruff, mypy, cython-lint, import-linter
 	$(PY) -m ruff check .
-	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/cython-lint fastpath
 	.venv/bin/lint-imports --no-cache
@@ -50,8 +49,7 @@ bench-smoke: .stamps/venv-dev .stamps/build  ## a short benchmark against the re
 	$(PY) -m bench.smoke
 
 docs: .stamps/venv-dev .stamps/build  ## regenerate the documents that come from code
-	$(PY) -m pyfastpath.metrics docs/metrics.md
-	$(PY) -m pyfastpath.config docs/config.md
+	$(PY) -m tests.documents
 
 wheel: .stamps/venv-dev  ## build dist/*.whl
 	$(LOCK) $(PY) -m build --wheel

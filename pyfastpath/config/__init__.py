@@ -3,6 +3,7 @@
 `load` makes a RelayConfig or raises a ConfigError that names the key and the line.
 """
 
+from pyfastpath.config.document import print_config, redacted
 from pyfastpath.config.load import default_admin_socket, load
 from pyfastpath.config.model import Backend, Field, Listen, RelayConfig, TokenKey, TrunkKey, fields
 
@@ -16,4 +17,6 @@ __all__ = [
     "default_admin_socket",
     "fields",
     "load",
+    "print_config",
+    "redacted",
 ]

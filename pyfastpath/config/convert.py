@@ -51,9 +51,10 @@ def _element(item: object, kind: type, path: Path, source: Source) -> object:
 
 def _typed(raw: object, kind: Any, path: Path, source: Source) -> Any:
     def secret(_wanted: type, value: object) -> Secret:
+        key_path = path if path == ("admin_token",) else (*path, "key")
         if not isinstance(value, str):
-            raise source.error(path, "a secret is a text in quotes", HELP_HINT)
-        return Secret(value.encode()) if path == ("admin_token",) else _hex(value, (*path, "key"), source)
+            raise source.error(key_path, "a secret is a text in quotes", HELP_HINT)
+        return Secret(value.encode()) if path == ("admin_token",) else _hex(value, key_path, source)
 
     try:
         return msgspec.convert(raw, kind, dec_hook=secret, strict=not source.is_text)
