@@ -21,7 +21,7 @@ def offer_loopback_if_alone() -> bool:
     """Without any other address, let aioice offer 127.0.0.1; returns whether that was necessary."""
     if own_addresses():
         return False
-    ice.get_host_addresses = lambda use_ipv4, use_ipv6: [LOOPBACK]  # type: ignore[assignment]
+    ice.get_host_addresses = lambda use_ipv4, use_ipv6: [LOOPBACK]
     return True
 
 

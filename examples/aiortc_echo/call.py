@@ -93,6 +93,7 @@ class BurstListener:
         """Run until the track ends."""
         while True:
             frame = await track.recv()
+            assert isinstance(frame, AudioFrame)
             samples = np.abs(frame.to_ndarray().astype(np.int32)).reshape(-1)
             loud = np.flatnonzero(samples > LOUD)
             if not loud.size:
@@ -153,7 +154,7 @@ def with_page(page: str) -> Exchange:
             raise CallError(f"the server at {page} does not answer: {error}") from None
         if not reply.ok:
             raise CallError(body["error"])
-        return body["sdp"]
+        return str(body["sdp"])
 
     return exchange
 

@@ -46,7 +46,7 @@ async def read_relay_numbers(health: str) -> RelayNumbers:
             case "fastpath_conservation_error_datagrams":
                 unaccounted += abs(int(sample.value))
             case "fastpath_residence_seconds_bucket":
-                residence[float(sample.labels["le"])] += sample.value
+                residence[float(sample.labels["le"])] += int(sample.value)
     return RelayNumbers(
         forwarded["up"], forwarded["down"], dict(dropped), kernel_dropped, unaccounted, dict(residence)
     )

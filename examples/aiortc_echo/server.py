@@ -48,11 +48,15 @@ class EchoServer:
     def app(self) -> web.Application:
         """The page, `POST /offer` and nothing else."""
         app = web.Application(client_max_size=OFFER_BYTES_MAX)
-        app.router.add_get("/", lambda request: web.FileResponse(PAGE / "index.html"))
+        app.router.add_get("/", self.page)
         app.router.add_post("/offer", self.offer)
         app.router.add_static("/page", PAGE)
         app.on_shutdown.append(self.close)
         return app
+
+    async def page(self, _: web.Request) -> web.FileResponse:
+        """The page with the start button."""
+        return web.FileResponse(PAGE / "index.html")
 
     async def offer(self, request: web.Request) -> web.Response:
         """JSON {type, sdp} in; {type, sdp} out, and the offer as aiortc saw it."""

@@ -60,7 +60,9 @@ def browser_page(browser: str, microphone: Path) -> Iterator[Page]:
 
 def call_stats(page: Page) -> list[dict[str, Any]]:
     """getStats of the page's newest RTCPeerConnection."""
-    return page.evaluate("async () => [...(await window.calls.at(-1).getStats()).values()]")
+    script = "async () => [...(await window.calls.at(-1).getStats()).values()]"
+    stats: list[dict[str, Any]] = page.evaluate(script)
+    return stats
 
 
 def selected_remote_candidate(stats: list[dict[str, Any]]) -> dict[str, Any]:
@@ -72,7 +74,7 @@ def selected_remote_candidate(stats: list[dict[str, Any]]) -> dict[str, Any]:
 
 def loudest_frequency_hz(page: Page) -> float:
     """What the page's <audio> element plays: the loudest frequency of its stream, 0 for silence."""
-    return page.evaluate(
+    hertz: float = page.evaluate(
         """async () => {
           const audio = new AudioContext();
           const analyser = audio.createAnalyser();
@@ -87,3 +89,4 @@ def loudest_frequency_hz(page: Page) -> float:
           return decibels[loudest] > -80 ? hertz : 0;
         }"""
     )
+    return hertz

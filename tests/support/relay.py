@@ -77,7 +77,8 @@ class Relay:
         """PUT /v1/routes; `route` is backend=, and target= for an ip:port of its own."""
         status, body = self.request("PUT", "/v1/routes", json.dumps({"ufrag": ufrag, **route}).encode())
         assert status // 100 == 2, f"PUT /v1/routes: {status} {body.decode()}"
-        return json.loads(body)
+        installed: dict[str, Any] = json.loads(body)
+        return installed
 
     def metrics(self) -> list[Sample]:
         """Everything /metrics says now."""
@@ -124,7 +125,7 @@ class Relay:
 def running_relay(directory: Path, **config: Any) -> Iterator[Relay]:
     """Start a relay, wait until it is ready, stop it at the end. Keys of `config` are those of relay.toml."""
     health = f"127.0.0.1:{free_port(socket.SOCK_STREAM)}"
-    settings = {
+    settings: dict[str, Any] = {
         "listen": [f"127.0.0.1:{free_port(socket.SOCK_DGRAM)}"],
         "shards": 2,
         "workers": 1,
@@ -174,7 +175,7 @@ def free_port(kind: socket.SocketKind, count: int = 1) -> int:
         with ExitStack() as held:
             ends = [held.enter_context(socket.socket(socket.AF_INET, kind)) for _ in range(count)]
             ends[0].bind(("127.0.0.1", 0))
-            port = ends[0].getsockname()[1]
+            port: int = ends[0].getsockname()[1]
             try:
                 for place, end in enumerate(ends[1:], 1):
                     end.bind(("127.0.0.1", port + place))
