@@ -18,16 +18,16 @@ ARRIVAL_TIMEOUT_S = 5.0
 SILENCE_S = 0.05
 DATAGRAM_MAX = 65535
 
-Path = tuple[Any, ...]  # where the answers of one flow must go; hashable
+BackendPath = tuple[Any, ...]  # where the answers of one flow must go; hashable
 
 
 class Backend(Protocol):
     """One backend's socket as the player sees it."""
 
     def fileno(self) -> int: ...
-    def receive(self) -> list[tuple[Path, bytes]]: ...
-    def send(self, path: Path, payload: bytes) -> None: ...
-    def client(self, path: Path) -> Address | None: ...
+    def receive(self) -> list[tuple[BackendPath, bytes]]: ...
+    def send(self, path: BackendPath, payload: bytes) -> None: ...
+    def client(self, path: BackendPath) -> Address | None: ...
 
 
 class PlainBackend:
@@ -42,13 +42,13 @@ class PlainBackend:
     def fileno(self) -> int:
         return self.socket.fileno()
 
-    def receive(self) -> list[tuple[Path, bytes]]:
+    def receive(self) -> list[tuple[BackendPath, bytes]]:
         return [(source, payload) for payload, source in _receive_all(self.socket)]
 
-    def send(self, path: Path, payload: bytes) -> None:
+    def send(self, path: BackendPath, payload: bytes) -> None:
         self.socket.sendto(payload, path)
 
-    def client(self, path: Path) -> Address | None:
+    def client(self, path: BackendPath) -> Address | None:
         """A plain upstream port does not tell the client's address."""
         return None
 
@@ -78,8 +78,8 @@ class Player:
         self._owners = owners
         self._sockets: dict[Address, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
-        self._paths: dict[Address, tuple[int, Path]] = {}
-        self._clients: dict[tuple[int, Path], Address] = {}
+        self._paths: dict[Address, tuple[int, BackendPath]] = {}
+        self._clients: dict[tuple[int, BackendPath], Address] = {}
         self._requests: dict[bytes, Address] = {}
         self._expected: dict[tuple[Address, bool], deque[bytes]] = defaultdict(deque)
         self._arrived: Counter[tuple[Address, bool]] = Counter()
@@ -151,13 +151,13 @@ class Player:
                     count += 1
         return count
 
-    def _at_backend(self, index: int, path: Path, payload: bytes) -> None:
+    def _at_backend(self, index: int, path: BackendPath, payload: bytes) -> None:
         client = self._clients.get((index, path))
         if client is None:
             client = self._learn(index, path, payload)
         self._arrive(client, True, payload)
 
-    def _learn(self, index: int, path: Path, payload: bytes) -> Address:
+    def _learn(self, index: int, path: BackendPath, payload: bytes) -> Address:
         """The first datagram of a flow is a Binding Request; its transaction id says whose it is."""
         assert _is_binding_request(payload), (
             f"backend {index}: {path} began with {payload[:4].hex()}, not a request"
