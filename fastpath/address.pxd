@@ -84,8 +84,9 @@ cdef inline socklen_t endpoint_to_sockaddr(const fp_endpoint *endpoint, void *ou
     return sizeof(v6)
 
 
-cdef inline bint client_from_sockaddr(const void *name, socklen_t length, uint8_t ingress, fp_client *out) noexcept nogil:
-    """The client at `name` as seen at `ingress`. False when it is neither a sockaddr_in nor a sockaddr_in6."""
+cdef inline bint client_from_sockaddr(const void *name, socklen_t length, uint8_t ingress,
+                                      fp_client *out) noexcept nogil:
+    """The client at `name` as seen at `ingress`. False when it is no sockaddr_in and no sockaddr_in6."""
     cdef fp_endpoint endpoint
     cdef bint known = endpoint_from_sockaddr(name, length, &endpoint)
     memcpy(out.address, endpoint.address, 16)
@@ -114,19 +115,20 @@ cdef inline bint is_v4_mapped(const uint8_t *address) noexcept nogil:
 cdef inline bint client_is_special(const fp_client *client) noexcept nogil:
     """Not an address of the public Internet's unicast: private, shared (carrier NAT), loopback, link-local,
     multicast, reserved. A flow to one needs allow_clients, lest the relay be a way into its own network."""
-    cdef const uint8_t *a = client.address
+    cdef const uint8_t *a = <const uint8_t *>client       # the address comes first
     if client.family == 4:
-        return (a[0] == 0 or a[0] == 10 or a[0] == 127 or a[0] >= 224       # this network, private, loopback, multicast...
-                or (a[0] == 100 and a[1] & 0xc0 == 64)                      # 100.64.0.0/10 (RFC 6598)
-                or (a[0] == 169 and a[1] == 254)                            # link-local (RFC 3927)
-                or (a[0] == 172 and a[1] & 0xf0 == 16)                      # 172.16.0.0/12 (RFC 1918)
-                or (a[0] == 192 and a[1] == 168))                           # 192.168.0.0/16
+        return (a[0] == 0 or a[0] == 10 or a[0] == 127 or a[0] >= 224       # 224/3: multicast, reserved
+                or (a[0] == 100 and a[1] & 0xc0 == 64)  # 100.64.0.0/10 (RFC 6598)
+                or (a[0] == 169 and a[1] == 254)  # link-local (RFC 3927)
+                or (a[0] == 172 and a[1] & 0xf0 == 16)  # 172.16.0.0/12 (RFC 1918)
+                or (a[0] == 192 and a[1] == 168))  # 192.168.0.0/16
     # ::/8 holds ::, ::1, v4-mapped and NAT64; fc00::/6 holds fc00::/7 unique local, fe80::/10 link-local,
     # fec0::/10 site-local and ff00::/8 multicast (RFC 4291 section 2.4, RFC 4193)
     return a[0] == 0 or a[0] >= 0xfc
 
 
-cdef inline bint network_holds(const uint8_t *network, uint8_t family, uint8_t prefix, const fp_client *client) noexcept nogil:
+cdef inline bint network_holds(const uint8_t *network, uint8_t family, uint8_t prefix,
+                               const fp_client *client) noexcept nogil:
     """Does the CIDR network (16 bytes, IPv4 in the first four) hold the client's address?"""
     cdef size_t whole = prefix >> 3
     cdef uint8_t mask

@@ -1,5 +1,5 @@
-# F0: layout.h for Cython: every struct, enum and constant under the same name; the header says what they mean.
-# (struct mmsghdr inside the batch memory is the kernel's, from linux.pxd.)
+# F0: layout.h for Cython: every struct, enum and constant under the same name; the header says what they
+# mean. (struct mmsghdr inside the batch memory is the kernel's, from linux.pxd.)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.linux cimport iovec, mmsghdr
@@ -21,6 +21,8 @@ cdef extern from "layout.h" nogil:
         FP_BACKENDS
         FP_INGRESS
         FP_SHARDS
+        FP_LISTENERS
+        FP_DEFAULT_TOS
         FP_KEYS
         FP_TRUNK_KEYS
         FP_UFRAG_BYTES
@@ -325,3 +327,4 @@ cdef extern from "layout.h" nogil:
         uint32_t flows_cursor, provisional_cursor, ports_cursor, port_next
         uint32_t counters_sequence
         uint32_t attached
+        uint32_t sending

@@ -21,7 +21,8 @@ cdef inline void sip_round(uint64_t *v) noexcept nogil:
     v[2] = rotate(v[2], 32)
 
 
-cdef inline void sip_absorb(uint64_t *v, const uint8_t *key, const uint8_t *data, size_t length) noexcept nogil:
+cdef inline void sip_absorb(uint64_t *v, const uint8_t *key, const uint8_t *data,
+                            size_t length) noexcept nogil:
     """The state after key and data. The caller sets v[1] first: 0, or 0xee for 128 bits of output."""
     cdef uint64_t k[2]
     cdef uint64_t word
@@ -65,7 +66,8 @@ cdef inline uint64_t siphash(const uint8_t *key, const uint8_t *data, size_t len
     return sip_squeeze(v)
 
 
-cdef inline void siphash128(const uint8_t *key, const uint8_t *data, size_t length, uint64_t *out) noexcept nogil:
+cdef inline void siphash128(const uint8_t *key, const uint8_t *data, size_t length,
+                            uint64_t *out) noexcept nogil:
     """128 bits of SipHash-2-4; out[0], out[1] are the reference's 16 output bytes as little-endian words."""
     cdef uint64_t[4] v
     v[1] = 0xee

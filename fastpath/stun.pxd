@@ -33,7 +33,7 @@ cdef enum:                              # RFC 8489 section 18.3
 ctypedef struct stun_message:
     uint16_t type
     const uint8_t *transaction          # 12 bytes
-    const uint8_t *ufrag                # the server's: what stands before ':' in USERNAME; NULL without one
+    const uint8_t *ufrag                # the server's, valid: before ':' in USERNAME; NULL without one
     size_t ufrag_length
     bint has_fingerprint
 
@@ -54,7 +54,8 @@ cdef inline bint stun_header_holds(const uint8_t *data, size_t length) noexcept 
             and read_u16(data + 2) == length - STUN_HEADER_BYTES and length & 3 == 0)
 
 
-cdef inline bint stun_next(const uint8_t *data, size_t length, size_t *offset, stun_attribute *out) noexcept nogil:
+cdef inline bint stun_next(const uint8_t *data, size_t length, size_t *offset,
+                           stun_attribute *out) noexcept nogil:
     """The attribute at `offset`, which then stands behind its padding. False when it ends past the message.
     Only for offset < length, both multiples of 4: the 4 bytes of its header are there."""
     cdef size_t at = offset[0]
@@ -65,9 +66,20 @@ cdef inline bint stun_next(const uint8_t *data, size_t length, size_t *offset, s
     return offset[0] <= length
 
 
+cdef inline bint ufrag_is_valid(const uint8_t *ufrag, size_t length) noexcept nogil:
+    """4..256 ice-chars (RFC 8839 section 5.4)."""
+    cdef size_t i
+    cdef uint8_t all_ice = 1
+    if length < 4 or length > 256:
+        return False
+    for i in range(length):
+        all_ice &= fp_ice_char[ufrag[i]]
+    return all_ice
+
+
 cdef inline int stun_parse(const uint8_t *data, size_t length, stun_message *out) noexcept nogil:
-    """STUN_OK, or STUN_BAD: malformed, a second USERNAME, or a Binding Request whose USERNAME is missing or
-    has no ':'. What follows MESSAGE-INTEGRITY is not believed, except FINGERPRINT."""
+    """STUN_OK, or STUN_BAD: malformed, a second USERNAME, or a Binding Request without a usable one: a server
+    ufrag of 4..256 ice-chars and ':'. What follows MESSAGE-INTEGRITY is not believed, but FINGERPRINT."""
     cdef stun_attribute attribute
     cdef size_t offset = STUN_HEADER_BYTES, name = 0, name_length = 0
     cdef int count = 0
@@ -94,11 +106,10 @@ cdef inline int stun_parse(const uint8_t *data, size_t length, stun_message *out
             name = attribute.value
             name_length = attribute.length
     colon = <const uint8_t *>memchr(data + name, 0x3a, name_length) if name != 0 else NULL
-    if colon == NULL:
-        return STUN_BAD if out.type == STUN_BINDING_REQUEST else STUN_OK
-    out.ufrag = data + name
-    out.ufrag_length = <size_t>(colon - out.ufrag)
-    return STUN_OK
+    if colon != NULL and ufrag_is_valid(data + name, <size_t>(colon - data) - name):
+        out.ufrag = data + name
+        out.ufrag_length = <size_t>(colon - out.ufrag)
+    return STUN_BAD if out.type == STUN_BINDING_REQUEST and out.ufrag == NULL else STUN_OK
 
 
 cdef inline bint stun_fingerprint_holds(const uint8_t *data, size_t length) noexcept nogil:
@@ -118,14 +129,3 @@ cdef inline bint stun_fingerprint_holds(const uint8_t *data, size_t length) noex
             expected = <uint32_t>crc32(0, data, <unsigned int>(attribute.value - 4)) ^ 0x5354554eu
             return (read_u16(data + attribute.value) << 16 | read_u16(data + attribute.value + 2)) == expected
     return True
-
-
-cdef inline bint ufrag_is_valid(const uint8_t *ufrag, size_t length) noexcept nogil:
-    """4..256 ice-chars (RFC 8839 section 5.4)."""
-    cdef size_t i
-    cdef uint8_t all_ice = 1
-    if length < 4 or length > 256:
-        return False
-    for i in range(length):
-        all_ice &= fp_ice_char[ufrag[i]]
-    return all_ice

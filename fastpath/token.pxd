@@ -13,8 +13,10 @@ cdef extern from * nogil:
         #define X8 0x80,0x80,0x80,0x80,0x80,0x80,0x80,0x80
         X8, X8, X8, X8, X8, X8,
         0,1,2,3,4,5,6,7, 8,9,0x80,0x80,0x80,0x80,0x80,0x80,
-        0x80,10,11,12,13,14,15,16, 17,18,19,20,21,22,23,24, 25,26,27,28,29,30,31,32, 33,34,35,0x80,0x80,0x80,0x80,0x80,
-        0x80,36,37,38,39,40,41,42, 43,44,45,46,47,48,49,50, 51,52,53,54,55,56,57,58, 59,60,61,0x80,0x80,0x80,0x80,0x80,
+        0x80,10,11,12,13,14,15,16, 17,18,19,20,21,22,23,24, 25,26,27,28,29,30,31,32,
+        33,34,35,0x80,0x80,0x80,0x80,0x80,
+        0x80,36,37,38,39,40,41,42, 43,44,45,46,47,48,49,50, 51,52,53,54,55,56,57,58,
+        59,60,61,0x80,0x80,0x80,0x80,0x80,
         X8, X8, X8, X8, X8, X8, X8, X8, X8, X8, X8, X8, X8, X8, X8, X8
         #undef X8
     };
@@ -98,7 +100,7 @@ cdef inline bint token_in_time(uint16_t expires, int64_t wall_s) noexcept nogil:
 
 cdef inline int token_parse(const fp_aes *keys, uint32_t kid_mask, const uint8_t *ufrag22, int64_t wall_s,
                             token_fields *out) noexcept nogil:
-    """TOKEN_OK, TOKEN_FORGED or TOKEN_EXPIRED for 22 bytes. keys: one per key id 0..6; kid_mask: which are set."""
+    """TOKEN_OK, TOKEN_FORGED or TOKEN_EXPIRED for 22 bytes. keys: by kid 0..6, kid_mask: those in use."""
     cdef uint8_t block[16]
     cdef uint8_t plain[16]
     cdef uint32_t kid

@@ -63,7 +63,8 @@ cdef inline void write_u32(uint8_t *out, uint32_t value) noexcept nogil:
 
 cdef inline int trunk_parse_header(const uint8_t *data, size_t length, trunk_header *out) noexcept nogil:
     """TRUNK_OK, or TRUNK_BAD: too short (for its tag), not FT1, or reserved flag bits."""
-    if length < TRUNK_HEADER_BYTES or data[0] != 0x46 or data[1] != 0x54 or data[2] != TRUNK_VERSION or data[3] & 0xf8:
+    if (length < TRUNK_HEADER_BYTES or data[0] != 0x46 or data[1] != 0x54 or data[2] != TRUNK_VERSION
+            or data[3] & 0xf8):
         return TRUNK_BAD
     out.tagged = data[3] & 1
     out.key_id = data[3] >> 1
@@ -86,7 +87,8 @@ cdef inline bint must_not_travel(const uint8_t *address) noexcept nogil:
     return middle == 0 and read_u32(address + 8) == 0xffff
 
 
-cdef inline int trunk_next_record(const uint8_t *data, size_t length, size_t *offset, trunk_record *out) noexcept nogil:
+cdef inline int trunk_next_record(const uint8_t *data, size_t length, size_t *offset,
+                                  trunk_record *out) noexcept nogil:
     """The record at `offset` of a datagram without its tag; offset begins at TRUNK_HEADER_BYTES."""
     cdef size_t at = offset[0], address_bytes, payload_bytes
     if length - at < 2 or (data[at] | data[at + 1]) == 0:
@@ -114,7 +116,8 @@ cdef inline size_t trunk_record_bytes(uint8_t family, size_t payload_length) noe
     return payload_length + (22 if family == 6 else 10)
 
 
-cdef inline void trunk_build_header(uint8_t *out, bint tagged, uint8_t key_id, uint32_t epoch, uint32_t sequence) noexcept nogil:
+cdef inline void trunk_build_header(uint8_t *out, bint tagged, uint8_t key_id, uint32_t epoch,
+                                    uint32_t sequence) noexcept nogil:
     """Writes TRUNK_HEADER_BYTES. key_id 0..3."""
     out[0] = 0x46               # 'F'
     out[1] = 0x54               # 'T'
@@ -124,8 +127,9 @@ cdef inline void trunk_build_header(uint8_t *out, bint tagged, uint8_t key_id, u
     write_u32(out + 8, sequence)
 
 
-cdef inline uint8_t *trunk_build_record_header(uint8_t *out, uint8_t flags, const fp_client *client, uint16_t length) noexcept nogil:
-    """Writes what stands before the payload (10 or 22 bytes by client.family) and gives the payload's place."""
+cdef inline uint8_t *trunk_build_record_header(uint8_t *out, uint8_t flags, const fp_client *client,
+                                               uint16_t length) noexcept nogil:
+    """Writes what stands before the payload (10 or 22 bytes, by family); gives where that goes."""
     cdef size_t address_bytes = 16 if client.family == 6 else 4
     out[0] = <uint8_t>(length >> 8)
     out[1] = <uint8_t>(length & 0xff)
@@ -133,12 +137,13 @@ cdef inline uint8_t *trunk_build_record_header(uint8_t *out, uint8_t flags, cons
     out[3] = client.ingress
     out[4] = <uint8_t>(client.port >> 8)
     out[5] = <uint8_t>(client.port & 0xff)
-    memcpy(out + 6, client.address, address_bytes)
+    memcpy(out + 6, client, address_bytes)          # the address comes first
     return out + 6 + address_bytes
 
 
-cdef inline void trunk_tag(const uint8_t *key, const uint8_t *data, size_t length, uint8_t *out) noexcept nogil:
-    """Writes the TRUNK_TAG_BYTES that follow `data`: SipHash-2-4-128 under the direction's 16-byte key."""
+cdef inline void trunk_tag(const uint8_t *key, const uint8_t *data, size_t length,
+                           uint8_t *out) noexcept nogil:
+    """Writes the TRUNK_TAG_BYTES that follow `data`: SipHash-2-4-128 under the direction's key."""
     cdef uint64_t tag[2]
     siphash128(key, data, length, tag)
     memcpy(out, tag, TRUNK_TAG_BYTES)
