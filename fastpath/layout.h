@@ -12,6 +12,7 @@
 
 #include <stdint.h>
 #include <stddef.h>
+#include <sys/socket.h>
 
 #define FP_MAGIC "FASTPATH"
 
@@ -22,12 +23,13 @@ enum {
     FP_DATAGRAM_BYTES = 2048,    /* receive buffer of one datagram; longer ones are dropped       */
     FP_TRUNK_BATCH = 16,         /* trunk receive buffers: UDP_GRO fills up to 64 KiB each        */
     FP_TRUNK_BYTES = 65536,
-    FP_NAME_BYTES = 28,          /* sockaddr_in6                                                  */
     FP_CONTROL_BYTES = 128,      /* room for PKTINFO, TOS/TCLASS, UDP_GRO and a timestamp         */
 
     FP_BACKENDS = 256,           /* configured backends; entries above are address:port targets   */
     FP_INGRESS = 256,
     FP_SHARDS = 64,
+    FP_LISTENERS = 16,           /* listen sockets of one shard                                   */
+    FP_DEFAULT_TOS = 46 << 2,    /* what every socket is set to: Expedited Forwarding (RFC 3246), Not-ECT */
     FP_KEYS = 7,                 /* token key ids 0..6                                            */
     FP_TRUNK_KEYS = 4,
     FP_UFRAG_BYTES = 256,
@@ -268,8 +270,20 @@ typedef struct {
 typedef struct {
     uint32_t done;
     uint16_t source;             /* plain: pool index; client: listener; trunk: 0                  */
-    uint16_t zero;
+    uint16_t held;               /* 1 from before the receive until the batch is settled           */
 } fp_receive_note;
+
+#define FP_RECEIVE_AREA(count, bytes) struct {      \
+    struct mmsghdr  messages[count];                \
+    struct iovec    vectors[count];                 \
+    uint8_t         names[count][32];               \
+    uint8_t         control[count][FP_CONTROL_BYTES]; \
+    fp_receive_note notes[count];                   \
+    uint8_t         data[count][bytes];             \
+}
+typedef FP_RECEIVE_AREA(FP_BATCH, FP_DATAGRAM_BYTES) fp_datagram_area;
+typedef FP_RECEIVE_AREA(FP_TRUNK_BATCH, FP_TRUNK_BYTES) fp_trunk_area;
+typedef struct { fp_datagram_area client, plain; fp_trunk_area trunk; } fp_batch_memory;
 
 typedef struct {
     char     magic[8];
@@ -293,6 +307,8 @@ typedef struct {
     uint32_t flows_cursor, provisional_cursor, ports_cursor, port_next;
     uint32_t counters_sequence;      /* seqlock around the publishing of the counters              */
     uint32_t attached;               /* engine starts that attached this region                    */
+    uint32_t sending;                /* 1 between a send and the note of what it sent              */
+    uint32_t zero2;
 } fp_shard_header;
 
 _Static_assert(sizeof(fp_client) == 20 && sizeof(fp_endpoint) == 20, "addresses are 20 bytes");

@@ -1,0 +1,254 @@
+"""The way up: receive a batch from clients, forward each, send what goes to one backend together.
+
+Trunk backends get the batch's datagrams bundled, a run of bundles with one send; a plain backend gets
+each flow's datagrams from the flow's own port. Datagrams of one flow keep their order.
+"""
+from libc.stdint cimport uint64_t
+from libc.string cimport memset
+
+from fastpath.address cimport client_from_sockaddr, endpoint_equal
+from fastpath.batch cimport (
+    batch_arrival, batch_receive, batch_send, batch_settle, compose, compose_endpoint, compose_segments,
+    compose_traffic_class)
+from fastpath.bundles cimport bundle, bundle_run, bundle_seal
+from fastpath.counters cimport count_batch, counters_publish
+from fastpath.flows cimport client_hash, flows_prefetch
+from fastpath.forward cimport forward_up
+from fastpath.lane cimport book_dropped, book_sent, lane_state
+from fastpath.layout cimport (
+    FP_DEFAULT_TOS, FP_DROP, FP_DROP_none, FP_DROP_oversize, FP_DROP_unknown_ingress, FP_FORWARD, FP_INGRESS, FP_NO_PORT, FP_PUNT,
+    FP_UP, fp_backend, fp_datagram, fp_endpoint, fp_ingress, fp_trunk_link, fp_verdict)
+from fastpath.linux cimport EINVAL, EIO, EMSGSIZE, realtime_ns
+from fastpath.trunk cimport TRUNK_CONTROL, trunk_record
+
+
+cdef uint32_t serve_clients(lane_state *lane, uint16_t listener, uint32_t now_ms) noexcept nogil:
+    """One batch from one listener; gives how many datagrams came."""
+    cdef uint32_t received = batch_receive(&lane.from_clients, lane.client_fds[listener], listener)
+    if received:
+        count_batch(&lane.shard.counters, FP_UP, received)
+        forward_clients(lane, now_ms)
+    return received
+
+
+cdef void forward_clients(lane_state *lane, uint32_t now_ms) noexcept nogil:
+    """Bring everything in hand to its backend, settle the batch, publish the counters."""
+    read_batch(lane)
+    decide_batch(lane, now_ms)
+    send_trunk(lane)
+    send_plain(lane)
+    counters_publish(lane.shard.header, lane.shard.published, &lane.shard.counters)
+    batch_settle(&lane.from_clients)
+
+
+# ---- what came, and what is to become of it -------------------------------------------------------
+
+cdef void read_batch(lane_state *lane) noexcept nogil:
+    """Names and control messages -> datagrams; the flow slot of each is asked for long before it is used."""
+    cdef uint32_t i
+    cdef fp_datagram *datagram
+    for i in range(lane.from_clients.count):
+        datagram = &lane.datagrams[i]
+        batch_arrival(&lane.from_clients, i, &lane.arrivals[i])
+        client_from_sockaddr(lane.from_clients.names + 32 * i, lane.from_clients.messages[i].msg_hdr.msg_namelen, 0, &datagram.client)
+        datagram.data = lane.from_clients.data + <size_t>i * lane.from_clients.stride
+        datagram.length = lane.from_clients.messages[i].msg_len
+        datagram.ecn = lane.arrivals[i].ecn
+        lane.verdicts[i].reason = FP_DROP_oversize if lane.arrivals[i].truncated else FP_DROP_none
+        if not name_ingress(lane, i):
+            lane.verdicts[i].reason = FP_DROP_unknown_ingress
+        datagram.hash = client_hash(lane.shard.seed, &datagram.client)
+        flows_prefetch(&lane.shard.flows, datagram.hash)
+
+
+cdef inline bint name_ingress(lane_state *lane, uint32_t i) noexcept nogil:
+    """Which ingress did the client use? The listener's only one, or the one with the local address it named."""
+    cdef uint16_t listener = lane.from_clients.notes[i].source
+    cdef const fp_ingress *entry
+    cdef fp_endpoint *local = &lane.arrivals[i].local
+    cdef uint32_t id
+    if lane.only_ingress[listener] >= 0:
+        lane.datagrams[i].client.ingress = <uint8_t>lane.only_ingress[listener]
+        return True
+    for id in range(FP_INGRESS):
+        entry = &lane.shard.shared.ingress[id]
+        local.port = entry.address.port             # the socket's own
+        if entry.used and entry.listener == listener and endpoint_equal(&entry.address, local):
+            lane.datagrams[i].client.ingress = <uint8_t>id
+            return True
+    return False
+
+
+cdef void decide_batch(lane_state *lane, uint32_t now_ms) noexcept nogil:
+    cdef uint32_t i
+    cdef fp_verdict *verdict
+    for i in range(lane.from_clients.count):
+        verdict = &lane.verdicts[i]
+        if lane.recovering and lane.from_clients.notes[i].done >= lane.datagrams[i].length:
+            verdict.action = FP_PUNT        # settled before the last engine died
+            continue
+        lane.shard.counters.received[FP_UP] += 1
+        lane.shard.counters.received_bytes[FP_UP] += lane.datagrams[i].length
+        if verdict.reason == FP_DROP_none:
+            forward_up(lane.shard, &lane.datagrams[i], now_ms, verdict)
+        else:
+            verdict.action = FP_DROP
+        lane.shard.counters.decisions[verdict.decision] += verdict.decision != 0
+        lane.shard.counters.overrides += verdict.overrode
+        if verdict.action == FP_DROP:
+            book_dropped(lane, FP_UP, verdict.reason)
+            lane.from_clients.notes[i].done = lane.datagrams[i].length
+
+
+# ---- trunk ----------------------------------------------------------------------------------------
+
+cdef void send_trunk(lane_state *lane) noexcept nogil:
+    """Bundle each trunk backend's share of the batch; all bundles leave with one call."""
+    cdef uint32_t i, backend, items, total = 0, runs = 0, used = 0
+    for i in range(lane.from_clients.count):
+        if lane.verdicts[i].action != FP_FORWARD or lane.verdicts[i].upstream_port != FP_NO_PORT:
+            continue
+        backend = lane.verdicts[i].backend
+        items = gather(lane, i, backend, total)
+        runs += pack(lane, backend, total, items, runs, &used)
+        total += items
+    if runs:
+        lane.shard.header.sending = 1
+        batch_send(&lane.outgoing, lane.trunk_fd)
+        settle_runs(lane, runs)
+        lane.shard.header.sending = 0
+
+
+cdef uint32_t gather(lane_state *lane, uint32_t first, uint32_t backend, uint32_t total) noexcept nogil:
+    """Records of every datagram from `first` on for this backend, in order; they count as taken."""
+    cdef uint32_t i, taken = total
+    for i in range(first, lane.from_clients.count):
+        if (lane.verdicts[i].action == FP_FORWARD and lane.verdicts[i].backend == backend
+                and lane.verdicts[i].upstream_port == FP_NO_PORT):
+            lane.verdicts[i].action = FP_PUNT
+            lane.items[taken].payload, lane.items[taken].length = lane.datagrams[i].data, <uint16_t>lane.datagrams[i].length
+            lane.items[taken].flags, lane.items[taken].client = lane.datagrams[i].ecn, lane.datagrams[i].client
+            lane.slots[taken] = <uint8_t>i
+            taken += 1
+    return taken - total
+
+
+cdef uint32_t pack(lane_state *lane, uint32_t backend, uint32_t first, uint32_t items, uint32_t run, uint32_t *used) noexcept nogil:
+    """Bundle items[first : first + items] into runs[run...] and compose their sends."""
+    cdef fp_trunk_link *link = &lane.shard.links.links[backend]
+    cdef bundle_seal seal
+    cdef uint32_t made, k
+    seal_for(lane, backend, &seal)
+    made = bundle(lane.items + first, items, lane.shard.settings.policy.trunk_mtu, link.gso_refused, &seal,
+                  lane.bundle_buffer + used[0], lane.runs + run)
+    for k in range(run, run + made):
+        lane.runs[k].first_item += <uint16_t>first
+        used[0] += lane.runs[k].length
+        compose_run(lane, backend, &lane.runs[k])
+    return made
+
+
+cdef void seal_for(lane_state *lane, uint32_t backend, bundle_seal *seal) noexcept nogil:
+    cdef uint8_t kid = lane.shard.settings.policy.trunk_key_id
+    seal.epoch = lane.shard.shared.trunk_epoch
+    seal.sequence = &lane.shard.links.links[backend].tx_sequence
+    seal.key_id = kid
+    seal.key = lane.shard.settings.policy.trunk_up_keys[kid] if lane.shard.backends.entries[backend].keyed else NULL
+
+
+cdef void compose_run(lane_state *lane, uint32_t backend, const bundle_run *run) noexcept nogil:
+    compose(&lane.outgoing, run.data, run.length)
+    compose_endpoint(&lane.outgoing, &lane.shard.backends.entries[backend].address)
+    if run.datagrams > 1:
+        compose_segments(&lane.outgoing, run.segment_bytes)
+    lane.shard.counters.trunk_datagrams[FP_UP] += run.datagrams
+    lane.shard.counters.trunk_bytes[FP_UP] += run.length
+    lane.shard.counters.trunk_oversize += run.oversize
+
+
+cdef void settle_runs(lane_state *lane, uint32_t runs) noexcept nogil:
+    """Book what each run carried. A run that the path cannot take in one piece goes again, one by one."""
+    cdef uint64_t now_ns = realtime_ns()
+    cdef uint32_t k, item, slot
+    cdef int error
+    for k in range(runs):
+        error = lane.outgoing.outcome[k]
+        if error and lane.runs[k].datagrams > 1 and (error == EINVAL or error == EMSGSIZE or error == EIO):
+            error = send_singly(lane, &lane.runs[k])
+        for item in range(lane.runs[k].first_item, lane.runs[k].first_item + lane.runs[k].items):
+            slot = lane.slots[item]
+            book_sent(lane, FP_UP, error, lane.datagrams[slot].length, lane.arrivals[slot].stamp_ns, now_ns)
+            lane.from_clients.notes[slot].done = lane.datagrams[slot].length
+
+
+cdef int send_singly(lane_state *lane, const bundle_run *run) noexcept nogil:
+    """The same datagrams without UDP_SEGMENT; remembered for this backend. Gives 0 or the last errno."""
+    cdef uint32_t backend = lane.verdicts[lane.slots[run.first_item]].backend
+    cdef uint32_t sent = 0, length
+    cdef int error = 0
+    lane.shard.links.links[backend].gso_refused = 1
+    lane.shard.counters.trunk_singly += 1
+    while sent < run.length:
+        length = min(<uint32_t>run.segment_bytes, run.length - sent)
+        compose(&lane.alone, run.data + sent, length)
+        compose_endpoint(&lane.alone, &lane.shard.backends.entries[backend].address)
+        batch_send(&lane.alone, lane.trunk_fd)
+        if lane.alone.outcome[0]:
+            error = lane.alone.outcome[0]
+        sent += length
+    return error
+
+
+cdef void send_control(lane_state *lane, uint32_t backend, const uint8_t *payload, uint16_t length) noexcept nogil:
+    """One control record, in a trunk datagram of its own."""
+    cdef trunk_record record
+    cdef bundle_seal seal
+    cdef bundle_run run
+    memset(&record, 0, sizeof(record))
+    record.payload, record.length, record.flags, record.client.family = payload, length, TRUNK_CONTROL, 4
+    seal_for(lane, backend, &seal)
+    bundle(&record, 1, lane.shard.settings.policy.trunk_mtu, True, &seal, lane.control_buffer, &run)
+    compose(&lane.alone, run.data, run.length)
+    compose_endpoint(&lane.alone, &lane.shard.backends.entries[backend].address)
+    batch_send(&lane.alone, lane.trunk_fd)
+
+
+# ---- plain ----------------------------------------------------------------------------------------
+
+cdef void send_plain(lane_state *lane) noexcept nogil:
+    """Each flow's datagrams leave from the flow's own port, with the client's ECN bits."""
+    cdef uint32_t i, j, n
+    cdef uint16_t port
+    for i in range(lane.from_clients.count):
+        if lane.verdicts[i].action != FP_FORWARD:
+            continue
+        port = lane.verdicts[i].upstream_port
+        n = 0
+        for j in range(i, lane.from_clients.count):
+            if lane.verdicts[j].action == FP_FORWARD and lane.verdicts[j].upstream_port == port:
+                lane.verdicts[j].action = FP_PUNT
+                lane.slots[n] = <uint8_t>j
+                n += 1
+                compose_plain(lane, j)
+        lane.shard.header.sending = 1
+        batch_send(&lane.outgoing, lane.plain_fds[port])
+        settle_plain(lane, n)
+        lane.shard.header.sending = 0
+
+
+cdef inline void compose_plain(lane_state *lane, uint32_t i) noexcept nogil:
+    cdef const fp_backend *backend = &lane.shard.backends.entries[lane.verdicts[i].backend]
+    cdef uint8_t tos = <uint8_t>(lane.shard.settings.policy.dscp[lane.verdicts[i].traffic_class] << 2) | lane.datagrams[i].ecn
+    compose(&lane.outgoing, lane.datagrams[i].data, lane.datagrams[i].length)
+    compose_endpoint(&lane.outgoing, &backend.address)
+    if tos != FP_DEFAULT_TOS:
+        compose_traffic_class(&lane.outgoing, backend.address.family, tos)
+
+
+cdef inline void settle_plain(lane_state *lane, uint32_t count) noexcept nogil:
+    cdef uint64_t now_ns = realtime_ns()
+    cdef uint32_t k, slot
+    for k in range(count):
+        slot = lane.slots[k]
+        book_sent(lane, FP_UP, lane.outgoing.outcome[k], lane.datagrams[slot].length, lane.arrivals[slot].stamp_ns, now_ns)
+        lane.from_clients.notes[slot].done = lane.datagrams[slot].length

@@ -1,0 +1,242 @@
+"""The loop: wait, receive, forward each, send; look a little after the tables; nap when there is time.
+
+Adaptive coalescing: after a turn whose batches were all short, wait `coalesce_us` before the next receive,
+so that the next batches are fuller; after a full one go on at once. Voice frames are 20 ms apart: 0.2 ms is
+free, and it halves the cost of a datagram. `spin` never waits.
+"""
+import os
+import threading
+
+from libc.stdint cimport uint8_t, uint16_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+from fastpath.atomic cimport load_acquire_u32
+from fastpath.batch cimport batch_attach_datagrams, batch_attach_trunk, batch_owed, wait_ready
+from fastpath.counters cimport counters_publish
+from fastpath.downstream cimport forward_plain, forward_trunk, receive_plain, serve_trunk
+from fastpath.layout cimport (
+    FP_BACKEND_free, FP_BACKEND_gone, FP_BACKENDS, FP_BATCH, FP_INGRESS, FP_LISTENERS, FP_TRUNK, FP_TRUNK_BATCH)
+from fastpath.lifecycle cimport expire_slice
+from fastpath.linux cimport (
+    EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, close, epoll_create1, epoll_ctl, epoll_event, eventfd,
+    monotonic_ns, write)
+from fastpath.links cimport link_build_ping
+from fastpath.settings cimport settings_refresh
+from fastpath.shard cimport Shard
+from fastpath.upstream cimport forward_clients, send_control, serve_clients
+
+cdef enum:
+    IDLE_NS = 50000000              # longest wait: expiry and pings are due even when nothing comes
+    PING_MS = 1000
+    SOURCE_STOP = 0                 # kinds of a socket in an epoll event
+    SOURCE_CLIENT = 1
+    SOURCE_TRUNK = 2
+    SOURCE_PLAIN = 3
+
+
+cdef void run(worker_state *worker) noexcept nogil:
+    cdef epoll_event events[EVENTS]
+    cdef int64_t wait_ns = 0
+    cdef int ready, i
+    cdef uint32_t received
+    cdef bint stopping = False, full
+    for i in range(<int>worker.lanes):
+        finish_owed(worker, worker.lane[i])
+    while not stopping:
+        ready = wait_ready(worker.epoll, events, EVENTS, wait_ns)
+        look_after(worker)
+        full = False
+        received = 0
+        for i in range(ready):
+            received += serve(worker, events[i].data.u64, &full, &stopping)
+        for i in range(<int>worker.lanes):
+            worker.lane[i].shard.counters.loops += 1
+            if worker.lane[i].from_plain.count:
+                forward_plain(worker.lane[i], worker.now_ms)
+        if full or worker.settings.policy.spin:
+            wait_ns = 0
+        else:
+            wait_ns = IDLE_NS
+            if received and worker.settings.policy.coalesce_us and not stopping:
+                worker.lane[0].shard.counters.naps += 1
+                wait_ready(worker.nap, events, 1, <int64_t>worker.settings.policy.coalesce_us * 1000)
+
+
+cdef inline uint64_t tag_of(uint32_t lane, uint32_t kind, uint32_t index) noexcept nogil:
+    """What an epoll event carries: whose socket is readable."""
+    return (<uint64_t>lane << 32) | (kind << 24) | index
+
+
+cdef inline uint32_t serve(worker_state *worker, uint64_t tag, bint *full, bint *stopping) noexcept nogil:
+    """Receive from one readable socket; plain ports collect into one batch, the others are forwarded here."""
+    cdef lane_state *lane = worker.lane[tag >> 32]
+    cdef uint32_t kind = <uint32_t>(tag >> 24) & 0xff
+    cdef uint16_t index = <uint16_t>tag
+    cdef uint32_t received = 0
+    if kind == SOURCE_CLIENT:
+        received = serve_clients(lane, index, worker.now_ms)
+        full[0] |= received == FP_BATCH
+    elif kind == SOURCE_TRUNK:
+        received = serve_trunk(lane, worker.now_ms)
+        full[0] |= received == FP_TRUNK_BATCH
+    elif kind == SOURCE_PLAIN:
+        received = receive_plain(lane, index)
+        if lane.from_plain.count == FP_BATCH:
+            forward_plain(lane, worker.now_ms)
+            full[0] = True
+    else:
+        stopping[0] = True
+    return received
+
+
+cdef inline void look_after(worker_state *worker) noexcept nogil:
+    """Once a millisecond: the clock, a slice of expiry, new settings; once a second: pings and idle counters."""
+    cdef uint32_t now_ms = <uint32_t>(monotonic_ns() // 1000000)
+    cdef uint32_t i
+    if now_ms == worker.now_ms:
+        return
+    worker.now_ms = now_ms
+    settings_refresh(&worker.settings, worker.shared, worker.wall_s)
+    for i in range(worker.lanes):
+        expire_slice(worker.lane[i].shard, now_ms, now_ms - worker.expired_ms)
+    worker.expired_ms = now_ms
+    if now_ms - worker.pinged_ms >= PING_MS:
+        worker.pinged_ms = now_ms
+        for i in range(worker.lanes):
+            ping(worker.lane[i])
+            counters_publish(worker.lane[i].shard.header, worker.lane[i].shard.published, &worker.lane[i].shard.counters)
+
+
+cdef void ping(lane_state *lane) noexcept nogil:
+    """Ask every registered trunk backend how far it is; its answers, or their absence, are its liveness."""
+    cdef uint8_t payload[12]
+    cdef uint32_t backend, state
+    if lane.trunk_fd < 0:
+        return
+    for backend in range(FP_BACKENDS):
+        state = load_acquire_u32(&lane.shard.backends.entries[backend].state)
+        if FP_BACKEND_free < state < FP_BACKEND_gone and lane.shard.backends.entries[backend].mode == FP_TRUNK:
+            send_control(lane, backend, payload, <uint16_t>link_build_ping(&lane.shard.links.links[backend], payload, monotonic_ns()))
+
+
+cdef void finish_owed(worker_state *worker, lane_state *lane) noexcept nogil:
+    """What an engine that died had received but not sent is still here: bring it to its end first."""
+    cdef uint32_t owed = batch_owed(&lane.from_clients) + batch_owed(&lane.from_plain) + batch_owed(&lane.from_trunk)
+    if owed == 0:
+        return
+    lane.recovering = True
+    lane.shard.counters.recovered += owed
+    if lane.shard.header.sending:
+        lane.shard.counters.duplicated += owed      # at most: the send may or may not have happened
+        lane.shard.header.sending = 0
+    if lane.from_clients.count:
+        forward_clients(lane, worker.now_ms)
+    if lane.from_plain.count:
+        forward_plain(lane, worker.now_ms)
+    if lane.from_trunk.count:
+        forward_trunk(lane, worker.now_ms)
+    lane.recovering = False
+
+
+cdef class Worker:
+    """A worker over `shards`, with the sockets of each: dict(clients=[fd per listener], trunk=fd or -1,
+    plain={pool index: fd}, siblings={pool index: fd} of all other shards). `cpu` pins the thread that runs it; None leaves it free.
+
+    run() blocks, with the GIL released, until stop() is called from another thread.
+    """
+
+    def __init__(self, Settings settings not None, list shards not None, list sockets not None, cpu=None):
+        cdef Shard shard
+        cdef uint32_t i
+        memset(&self.state, 0, sizeof(worker_state))
+        self.state.epoll = self.state.nap = self.state.stop = -1
+        self.settings, self.shards, self.cpu = settings, list(shards), -1 if cpu is None else cpu
+        self.running = threading.Lock()
+        self.state.shared, self.state.wall_s = &settings.shared, &settings.wall_s
+        if len(shards) != len(sockets) or not shards:
+            raise ValueError("a worker needs at least one shard, and the sockets of each")
+        self.state.lane = <lane_state **>calloc(len(shards), sizeof(lane_state *))
+        self.state.epoll, self.state.nap = epoll_create1(EPOLL_CLOEXEC), epoll_create1(EPOLL_CLOEXEC)
+        self.state.stop = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
+        if min(self.state.epoll, self.state.nap, self.state.stop) < 0 or not self.state.lane:
+            raise OSError("no file descriptors left for a worker: raise RLIMIT_NOFILE")
+        self.watch(self.state.stop, 0, SOURCE_STOP, 0)
+        for i, shard in enumerate(shards):
+            self.add_lane(i, shard, sockets[i])
+
+    cdef int watch(self, int fd, uint32_t lane, uint32_t kind, uint32_t index) except -1:
+        cdef epoll_event event
+        event.events, event.data.u64 = EPOLLIN, tag_of(lane, kind, index)
+        if epoll_ctl(self.state.epoll, EPOLL_CTL_ADD, fd, &event) < 0:
+            raise OSError(f"cannot watch file descriptor {fd}")
+        if kind == SOURCE_STOP and epoll_ctl(self.state.nap, EPOLL_CTL_ADD, fd, &event) < 0:
+            raise OSError(f"cannot watch file descriptor {fd}")
+        return 0
+
+    cdef int add_lane(self, uint32_t i, Shard shard, dict sockets) except -1:
+        cdef lane_state *lane = <lane_state *>calloc(1, sizeof(lane_state))
+        if not lane:
+            raise MemoryError("no memory for a worker's batches")
+        self.state.lane[i] = lane
+        self.state.lanes = i + 1
+        lane.shard = &shard.state
+        shard.state.settings = &self.state.settings
+        if len(sockets["clients"]) > FP_LISTENERS:
+            raise ValueError(f"a shard has at most {FP_LISTENERS} listeners")
+        lane.listeners, lane.trunk_fd = len(sockets["clients"]), sockets["trunk"]
+        for listener, fd in enumerate(sockets["clients"]):
+            lane.client_fds[<int>listener] = fd
+            lane.only_ingress[<int>listener] = only_ingress(lane, listener)
+            self.watch(fd, i, SOURCE_CLIENT, listener)
+        if lane.trunk_fd >= 0:
+            self.watch(lane.trunk_fd, i, SOURCE_TRUNK, 0)
+        lane.plain_fds = <int *>calloc(65536, sizeof(int))
+        for port, fd in sockets.get("siblings", {}).items():
+            lane.plain_fds[<int>port] = fd      # a flow copied from a sibling is sent from the sibling's socket
+        for port, fd in sockets["plain"].items():
+            lane.plain_fds[<int>port] = fd
+            self.watch(fd, i, SOURCE_PLAIN, port)
+        batch_attach_datagrams(&lane.from_clients, &lane.shard.batch.client)
+        batch_attach_datagrams(&lane.from_plain, &lane.shard.batch.plain)
+        batch_attach_trunk(&lane.from_trunk, &lane.shard.batch.trunk)
+        return 0
+
+    def run(self):
+        """Serve until stop(); call it in a thread of its own."""
+        if not self.running.acquire(blocking=False):
+            raise RuntimeError("this worker runs already")
+        try:
+            if self.cpu >= 0:
+                os.sched_setaffinity(0, {self.cpu})
+            settings_refresh(&self.state.settings, self.state.shared, self.state.wall_s)
+            self.state.now_ms = self.state.expired_ms = <uint32_t>(monotonic_ns() // 1000000)
+            self.state.pinged_ms = self.state.now_ms - PING_MS
+            with nogil:
+                run(&self.state)
+        finally:
+            self.running.release()
+
+    def stop(self):
+        """Make run() return after the turn in hand; from any thread, also before run()."""
+        cdef uint64_t one = 1
+        write(self.state.stop, &one, sizeof(one))
+
+    def __dealloc__(self):
+        cdef uint32_t i
+        for i in range(self.state.lanes):
+            free(self.state.lane[i].plain_fds)
+            free(self.state.lane[i])
+        free(self.state.lane)
+        for fd in (self.state.epoll, self.state.nap, self.state.stop):
+            if fd >= 0:
+                close(fd)
+
+
+cdef int only_ingress(const lane_state *lane, int listener) noexcept:
+    """The ingress of a listener bound to one address; -1 for a wildcard, whose datagrams name theirs."""
+    cdef int id
+    for id in range(FP_INGRESS):
+        if lane.shard.shared.ingress[id].used and lane.shard.shared.ingress[id].listener == listener:
+            return -1 if lane.shard.shared.ingress[id].wildcard else id
+    return -1
