@@ -35,7 +35,7 @@ lint: .stamps/venv-dev  ## ruff, mypy, cython-lint, import-linter
 	.venv/bin/cython-lint fastpath
 	.venv/bin/lint-imports --no-cache
 
-purity: .stamps/venv-dev  ## no GIL, Python object or hidden error path in the hot modules
+purity: .stamps/venv-dev .stamps/build  ## no GIL, Python object or hidden error path in the hot modules
 	$(PY) -m tests.purity
 
 debug: .stamps/venv-dev .stamps/build-debug  ## the data-plane suite on the build with Cython's checks and C asserts
