@@ -1,5 +1,6 @@
 """The decision under test: shards in plain memory, one datagram at a time, time as an argument."""
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from fastpath.flows cimport client_hash
@@ -28,11 +29,11 @@ cdef class Bench:
     cdef readonly Shared shared
     cdef readonly list shards
     cdef readonly Settings settings
-    cdef settings copies[64]
+    cdef settings *copies
 
     def __init__(self, int shards=1, *, bytes seed=bytes(16), uint32_t flows_max=1024, uint32_t provisional_max=256,
                  uint32_t transactions_max=4096, uint32_t routes_max=4096, uint32_t targets_max=64, int ports=0):
-        memset(self.copies, 0, sizeof(self.copies))
+        self.copies = <settings *>calloc(shards, sizeof(settings))
         memory = bytearray(shared_bytes(shards, routes_max, targets_max))
         format_shared(memory, seed=seed, shards=shards, routes_max=routes_max, targets_max=targets_max, trunk_epoch=1)
         self.shared, self.shards, self.settings = Shared(memory), [], Settings()
@@ -46,6 +47,9 @@ cdef class Bench:
         self.adopt(0)
         self.publish(token_keys={}, trunk_keys={})
 
+    def __dealloc__(self):
+        free(self.copies)
+
     def adopt(self, uint32_t now_ms):
         """As an engine that starts over the memory of one that died."""
         cdef Shard shard
@@ -55,7 +59,6 @@ cdef class Bench:
 
     def publish(self, int64_t wall_s=0, **policy):
         """Settings.publish, and every shard takes note."""
-        cdef int index
         self.settings.publish(**policy)
         self.set_wall(wall_s)
 
