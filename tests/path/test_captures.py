@@ -1,5 +1,6 @@
 """Real calls through a live relay: unchanged, in order, at the right backend, in both upstream modes."""
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 from tests.support.pcap import Capture, read_capture
 from tests.support.player import PlainBackend, Played, Player
-from tests.support.relay import Relay, running_relay
+from tests.support.relay import Relay, free_port, running_relay
+from tests.support.trunk_backend import TrunkBackend, relay_ends
 
 PCAPS = Path(__file__).parents[1] / "pcaps"
 SERVER_PORT = 40_000  # of the server in every capture
@@ -48,6 +50,35 @@ def test_plain_mode(capture: Capture, tmp_path: Path) -> None:
     with plain_relay(tmp_path) as (relay, backends):
         played = play(capture, relay, backends)
         assert_whole(capture, played)
+        relay.assert_conservation()
+        assert relay.drops() == {}
+        assert relay.total("forwarded_datagrams", direction="up") == played.up
+        assert relay.total("forwarded_datagrams", direction="down") == played.down
+        assert relay.total("flow_changes", state="confirmed") == played.flows
+
+
+@contextmanager
+def trunk_relay(directory: Path, keys: dict[int, bytes]) -> Iterator[tuple[Relay, list[TrunkBackend]]]:
+    shards = 4
+    port = free_port(socket.SOCK_DGRAM, shards)
+    with ExitStack() as stack:
+        relays = relay_ends("127.0.0.1", port, shards)
+        ends = [stack.enter_context(closing(TrunkBackend(relays, keys=keys))) for _ in range(BACKENDS)]
+        specs = [
+            {"id": f"b{n}", "address": "{}:{}".format(*end.address), "mode": "trunk", "assume_up": True}
+            for n, end in enumerate(ends)
+        ]
+        settings = {"trunk_port": port, "trunk_keys": [f"{kid}:{key.hex()}" for kid, key in keys.items()]}
+        relay = running_relay(directory, backends=specs, shards=shards, workers=2, **settings)
+        yield stack.enter_context(relay), ends
+
+
+@pytest.mark.parametrize("keys", [{}, {0: bytes(range(16))}], ids=["untagged", "tagged"])
+def test_trunk_mode(capture: Capture, tmp_path: Path, keys: dict[int, bytes]) -> None:
+    with trunk_relay(tmp_path, keys) as (relay, backends):
+        played = play(capture, relay, backends)
+        assert_whole(capture, played)
+        assert all(backend.link.dropped == {} for backend in backends)
         relay.assert_conservation()
         assert relay.drops() == {}
         assert relay.total("forwarded_datagrams", direction="up") == played.up
