@@ -15,6 +15,7 @@ MAGIC: Final = b"FASTPATH"
 
 BACKENDS: Final = 256  # configured backends; table entries above are address:port targets
 INGRESS: Final = 256
+LISTENERS: Final = 16  # listen sockets of one shard
 REPLAY_BITS: Final = 1024
 BATCH_BUCKETS: Final = 8  # batch sizes 1 2 4 8 16 32 64 more
 RESIDENCE_BUCKETS: Final = 96  # 4 buckets per power of two of nanoseconds
@@ -31,6 +32,10 @@ FLOW_STATES: Final = {FLOW_CONFIRMED: "confirmed", FLOW_TAUGHT: "taught"}
 PROVISIONAL_WAITING: Final = 1
 PROVISIONAL_CONFIRMED: Final = 2
 PROVISIONAL_STATES: Final = {PROVISIONAL_WAITING: "provisional", PROVISIONAL_CONFIRMED: "shadow"}
+
+PORT_FLOW: Final = 2
+PORT_PROVISIONAL: Final = 3
+PORT_QUARANTINE: Final = 4
 
 BACKEND_FREE: Final = 0
 BACKEND_UP: Final = 1
@@ -254,6 +259,8 @@ SHARD_HEADER: Final = _struct(
         ("port_next", np.uint32),
         ("counters_sequence", np.uint32),
         ("attached", np.uint32),
+        ("sending", np.uint32),
+        ("zero2", np.uint32),
     ]
 )
 
@@ -272,3 +279,8 @@ STRUCTS: Final = {
     "fp_shard_header": SHARD_HEADER,
 }
 """C name -> dtype, for the test that compares them and for tools that print memory."""
+
+
+def age_ms(then_ms: int, now_ms: int) -> int:
+    """Signed age of a time truncated to 32 bits: wrap-around is harmless."""
+    return ((now_ms - then_ms + 0x80000000) & 0xFFFFFFFF) - 0x80000000

@@ -1,0 +1,326 @@
+"""The control plane of one engine: the one writer of backends, routes and settings.
+
+Everything here runs in the control thread. It decides nothing about datagrams; it changes tables that
+the workers read, and looks at tables that the workers write.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from ipaddress import ip_network
+
+import msgspec
+from fastpath.backends import DOWN, DRAINING, PLAIN, TRUNK, UP
+from fastpath.settings import Settings
+from fastpath.shard import Shard, Shared, link_shards
+from fastpath.sweep import sweep
+
+from pyfastpath import log as logs
+from pyfastpath.config import Backend, RelayConfig
+from pyfastpath.config.rules import mistakes
+from pyfastpath.errors import ConfigError, RouteError
+from pyfastpath.relay import ingress, memory, sockets
+from pyfastpath.relay.backends import Registry, StoredEntry
+from pyfastpath.relay.commands import (
+    BackendCommand,
+    PublishBackend,
+    RemoveBackend,
+    SetBackendIdentity,
+    SetBackendState,
+)
+from pyfastpath.relay.crew import Crew
+from pyfastpath.relay.liveness import Finding, merge_links
+from pyfastpath.relay.opening import Opening
+from pyfastpath.relay.placement import relay_candidates
+from pyfastpath.relay.routing import Routing, monotonic_s
+from pyfastpath.relay.tables import Tables
+from pyfastpath.types import Endpoint
+
+log = logging.getLogger("pyfastpath.engine")
+
+_STATES = {"up": UP, "draining": DRAINING, "down": DOWN}
+_MODES = {"trunk": TRUNK, "plain": PLAIN}
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """What the next engine must know and the tables do not say."""
+
+    backends: list[StoredEntry] = []
+    draining: bool = False
+    workers: int = 0  # 0: as configured
+    log_level: str = ""  # empty: as configured
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What a reload changed, and which changed keys wait for a restart."""
+
+    changed: list[str]
+    needs_restart: list[str]
+
+
+class Control:
+    """Attaches the tables, runs the workers, and carries out what operators and backends ask."""
+
+    def __init__(self, opening: Opening, config: RelayConfig, *, failed: Callable[[], None]) -> None:
+        """`failed` is called, from a worker's thread, when a worker ends by an error."""
+        self.config = config
+        self.started_s = time.monotonic()
+        self._note = memory.Note(opening.memory.note)
+        remembered = msgspec.json.decode(self._note.read() or b"{}", type=Remembered)
+        self.draining = remembered.draining
+        self.log_level = remembered.log_level or config.log_level
+
+        self._memory = memory.map_region(opening.memory.shared)
+        self.shared = Shared(self._memory)
+        self.shared.raise_epoch(int(time.time()))
+        self.shards = [Shard(self.shared, memory.map_region(fd)) for fd in opening.memory.shards]
+        link_shards(self.shards)
+        for shard in self.shards:
+            shard.adopt(monotonic_ms())
+        self.tables = Tables(self._memory, self.shards)
+        self.settings = Settings()
+        self.crew = Crew(self.settings, self.shards, opening.shards, pin=config.pin, failed=failed)
+        self.workers = remembered.workers or config.workers
+
+        self.opening = opening
+        self.registry = Registry(config.cluster, bool(config.trunk_keys))
+        self.registry.restore(remembered.backends)
+        self.routing = Routing(self.shared, self.tables, self.registry)
+        self.findings: dict[int, Finding] = {}
+        self.ports = {
+            index: sockets.local_endpoint(fd) for shard in opening.shards for index, fd in shard.plain.items()
+        }
+
+    def start(self) -> None:
+        """Publish everything, then let the workers run: what waits in the kernel finds complete tables."""
+        logs.set_level(self.log_level)
+        self._publish_ingresses()
+        self.observe()
+        self.execute(
+            self.registry.configure(
+                self.config.backends, cluster=self.config.cluster, keyed=bool(self.config.trunk_keys)
+            )
+        )
+        self._publish_settings()
+        self.crew.resize(self.workers)
+        self._remember()
+
+    def stop(self) -> None:
+        """Stop the workers; flows and routes stay in memory."""
+        self.crew.stop()
+
+    # ---- backends ------------------------------------------------------------------------------
+
+    def add_backend(self, spec: Backend) -> None:
+        """Add or change a backend; RouteError (bad_request) when the configuration could not hold it."""
+        alone = msgspec.structs.replace(self.config, backends=(spec,))
+        for wrong in mistakes(alone, cpus=len(self.shards) + 1):
+            if wrong.path[0] == "backends":
+                key = ".".join(map(str, wrong.path[2:]))
+                raise RouteError(f"{key}: {wrong.message}.", wrong.hint, code="bad_request")
+        self.execute(self.registry.add(spec))
+        self._remember()
+        log.info("backend %s is at %s (%s)", spec.id, spec.address, spec.mode)
+
+    def remove_backend(self, backend_id: str) -> None:
+        """Take a backend away; its live flows go on until they end."""
+        self.execute(self.registry.remove(backend_id))
+        self._remember()
+        log.info("backend %s is removed", backend_id)
+
+    def drain_backend(self, backend_id: str, draining: bool) -> None:
+        """Send no new flows to a backend, or send them again."""
+        self.execute(self.registry.drain(backend_id, draining))
+        self._remember()
+        log.info("backend %s %s", backend_id, "drains" if draining else "takes new flows again")
+
+    def probed(self, backend_id: str, alive: bool) -> None:
+        """A STUN probe of a plain backend was answered, or has not been for too long."""
+        entry = self.registry.entries.get(backend_id)
+        if entry is not None:
+            self.execute(self.registry.observe(entry.index, "up" if alive else "down"))
+
+    def execute(self, commands: Iterable[BackendCommand]) -> None:
+        """Carry out what the registry decided."""
+        table = self.shared.backends
+        for command in commands:
+            match command:
+                case PublishBackend():
+                    self._publish_backend(command)
+                case SetBackendState():
+                    table.set_state(command.index, _STATES[command.state])
+                    log.info("backend %s is %s", self._name(command.index), command.state)
+                case SetBackendIdentity():
+                    table.set_identity(command.index, *command.identity)
+                case RemoveBackend():
+                    table.remove(command.index)
+
+    def _publish_backend(self, command: PublishBackend) -> None:
+        where = command.endpoint
+        cluster, xcvr, incarnation = command.identity or (0, 0, 0)
+        self.shared.backends.publish(
+            command.index,
+            where.address16,
+            where.port,
+            where.family,
+            _MODES[command.mode],
+            command.name_hash,
+            cluster=cluster,
+            xcvr=xcvr,
+            incarnation=incarnation,
+            has_xcvr=command.identity is not None,
+            keyed=command.keyed,
+            state=_STATES[command.state],
+        )
+
+    def _name(self, index: int) -> str:
+        entry = self.registry.by_index().get(index)
+        return entry.spec.id if entry else f"at index {index}"
+
+    # ---- policy --------------------------------------------------------------------------------
+
+    def set_draining(self, draining: bool) -> None:
+        """Refuse new flows, or take them again. Not ready comes first, ready comes last."""
+        if draining:
+            self.draining = True
+            self._publish_settings()
+        else:
+            self._publish_settings(draining=False)
+            self.draining = False
+        self._remember()
+        log.info("draining: new flows are refused" if draining else "new flows are taken again")
+
+    def set_log_level(self, level: str) -> None:
+        """Change the least level that is logged. RouteError (bad_request) for an unknown one."""
+        if level not in logs.LEVELS:
+            raise RouteError(
+                f"no log level {level!r}.", f"Choose {', '.join(logs.LEVELS)}.", code="bad_request"
+            )
+        self.log_level = level
+        logs.set_level(level)
+        self._remember()
+
+    def set_workers(self, count: int) -> None:
+        """Serve the shards with another number of workers; no flow moves."""
+        self.crew.resize(count)
+        self.workers = count
+        self._remember()
+        log.info("%d workers serve %d shards", count, len(self.shards))
+
+    def reload(self, new: RelayConfig) -> Reloaded:
+        """Follow a new configuration without losing a flow. ConfigError leaves everything as it was."""
+        old = self.config
+        fixed = old.restart_keys(new)
+        effective = msgspec.structs.replace(new, **{name: getattr(old, name) for name in fixed})
+        for wrong in mistakes(effective, cpus=len(self.shards) + 1):
+            raise ConfigError(
+                f"{wrong.message}, as long as {', '.join(fixed)} keep their values until a restart",
+                wrong.hint,
+                key=".".join(map(str, wrong.path)),
+            )
+        try:
+            commands = self.registry.configure(
+                effective.backends, cluster=effective.cluster, keyed=bool(effective.trunk_keys)
+            )
+        except RouteError as error:
+            raise ConfigError(error.message, error.hint, key="backends") from None
+        self.config = effective
+        self.execute(commands)
+        self._publish_settings()
+        self._publish_ingresses()
+        if effective.log_level != old.log_level:
+            self.set_log_level(effective.log_level)
+        self._remember()
+        changed = [
+            key for key in RelayConfig.__struct_fields__ if getattr(old, key) != getattr(effective, key)
+        ]
+        log.info("reloaded; changed: %s", ", ".join(changed) or "nothing")
+        if fixed:
+            log.warning("these keys take effect at the next start: %s", ", ".join(fixed))
+        return Reloaded(changed, fixed)
+
+    def _publish_settings(self, *, draining: bool | None = None) -> None:
+        config = self.config
+        self.settings.set_wall(int(time.time()))
+        self.settings.publish(
+            token_keys={item.kid: item.key.value for item in config.token_keys},
+            trunk_keys={item.id: item.key.value for item in config.trunk_keys},
+            trunk_key_id=config.trunk_key_id,
+            trunk_insecure=config.trunk_insecure,
+            hash_policy=config.hash_policy,
+            draining=self.draining if draining is None else draining,
+            allow_clients=[_network(text) for text in config.allow_clients],
+            coalesce_us=config.coalesce_us,
+            spin=config.spin,
+            dscp=config.dscp,
+            trunk_mtu=config.trunk_mtu,
+        )
+        self.routing.ttl_s = config.route_ttl_s
+
+    def _publish_ingresses(self) -> None:
+        known = ingress.published(self._memory)
+        found = ingress.find(self.config, self.opening.listeners, known)
+        ingress.publish(self.shared, found)
+        self.routing.candidates = relay_candidates(found)
+
+    def _remember(self) -> None:
+        self._note.write(
+            msgspec.json.encode(
+                Remembered(
+                    backends=self.registry.store(),
+                    draining=self.draining,
+                    workers=self.workers if self.workers != self.config.workers else 0,
+                    log_level=self.log_level if self.log_level != self.config.log_level else "",
+                )
+            )
+        )
+
+    # ---- by the clock --------------------------------------------------------------------------
+
+    def observe(self) -> None:
+        """Every second: the wall clock for tokens, and what the trunks say about their backends."""
+        self.settings.set_wall(int(time.time()))
+        self.findings = merge_links(self.tables.links(), monotonic_ms())
+        for index, entry in self.registry.by_index().items():
+            finding = self.findings.get(index)
+            if entry.spec.mode == "trunk" and finding is not None and finding.heard is not None:
+                self.execute(self.registry.observe(index, finding.heard, finding.reported))
+
+    def sweep(self) -> None:
+        """Every few seconds: release what no flow uses any more."""
+        sweep(self.shared, self.shards, monotonic_s())
+        if self.registry.retired:
+            self.execute(self.registry.release(self.tables.backends_in_use()))
+            self._remember()
+
+    # ---- state ---------------------------------------------------------------------------------
+
+    def live_flows(self) -> int:
+        """Flows a drain waits for: confirmed and provisional, copies in several shards counted each."""
+        headers = self.tables.headers()
+        return int(headers["flows_count"].sum() + headers["provisional_count"].sum())
+
+    def unready(self) -> list[str]:
+        """Why this relay should get no new clients; empty when it should."""
+        reasons = []
+        if self.draining:
+            reasons.append("draining")
+        if not any(entry.state == "up" for entry in self.registry.entries.values()):
+            reasons.append("no_backend_up")
+        if not self.crew.is_whole():
+            reasons.append("worker_ended")
+        return reasons
+
+
+def monotonic_ms() -> int:
+    """The tables' fine clock: CLOCK_MONOTONIC in milliseconds, 32 bits."""
+    return time.monotonic_ns() // 1_000_000 & 0xFFFFFFFF
+
+
+def _network(text: str) -> tuple[bytes, int, int]:
+    """A network as the data plane wants it: (16 bytes, family, prefix length)."""
+    network = ip_network(text)
+    first = Endpoint(network.network_address, 0)
+    return first.address16, first.family, network.prefixlen

@@ -1,0 +1,131 @@
+"""The engine's state as JSON values, for the admin API. Reads, never writes."""
+
+import dataclasses
+import os
+import time
+from typing import Any
+
+from pyfastpath import __version__
+from pyfastpath.relay import sockets
+from pyfastpath.relay.backends import Entry
+from pyfastpath.relay.control import Control, monotonic_ms
+from pyfastpath.relay.layout import DIRECTIONS
+from pyfastpath.relay.listing import Filter, Names, flow_json, provisional_json, select
+from pyfastpath.relay.tables import conservation_error
+
+
+def status(control: Control) -> dict[str, Any]:
+    """/v1/status: everything at a glance."""
+    counters, headers = control.tables.counters(), control.tables.headers()
+    error = conservation_error(counters)
+    return {
+        "version": __version__,
+        "pid": os.getpid(),
+        "uptime_s": round(time.monotonic() - control.started_s, 1),
+        "engine_starts": int(headers["attached"].max()),
+        "config": control.config.digest(),
+        "ready": not control.unready(),
+        "reasons": control.unready(),
+        "draining": control.draining,
+        "listeners": list(control.opening.listeners),
+        "candidates": candidates(control),
+        "shards": len(control.shards),
+        "workers": len(control.crew.members),
+        "flows": {
+            "confirmed": int(headers["flows_count"].sum()),
+            "provisional": int(headers["provisional_count"].sum()),
+            "max": int(headers["flows_max"].sum()),
+        },
+        "routes": {"installed": len(control.shared.routes), "max": control.config.routes_max},
+        "backends": [backend(control, entry) for entry in control.registry.entries.values()],
+        "datagrams": {
+            name: {
+                "received": int(counters["received"][:, direction].sum()),
+                "forwarded": int(counters["forwarded"][:, direction].sum()),
+                "punted": int(counters["punted"][:, direction].sum()),
+                "dropped": int(counters["dropped"][:, direction].sum()),
+                "conservation_error": int(abs(error[:, direction]).sum()),
+            }
+            for direction, name in enumerate(DIRECTIONS)
+        },
+        "kernel_dropped": sum(kernel_drops(control)),
+    }
+
+
+def candidates(control: Control) -> list[dict[str, Any]]:
+    """The relay's ICE candidates, in the form mediasoup-client takes them."""
+    return [
+        {
+            "foundation": one.foundation,
+            "component": one.component,
+            "protocol": one.transport,
+            "priority": one.priority,
+            "ip": one.address,
+            "address": one.address,
+            "port": one.port,
+            "type": one.kind,
+        }
+        for one in control.routing.candidates
+    ]
+
+
+def backend(control: Control, entry: Entry) -> dict[str, Any]:
+    """One backend: what was configured, and what is known of it."""
+    finding = control.findings.get(entry.index)
+    identity = entry.identity(control.registry.cluster)
+    trunk = finding if entry.spec.mode == "trunk" else None
+    return {
+        "id": entry.spec.id,
+        "address": entry.spec.address,
+        "mode": entry.spec.mode,
+        "state": entry.state,
+        "draining": entry.draining,
+        "source": entry.source,
+        "allow": list(entry.spec.allow),
+        "probe": entry.spec.probe,
+        "assume_up": entry.spec.assume_up,
+        "identity": dict(zip(("cluster", "transceiver", "incarnation"), identity, strict=True))
+        if identity
+        else None,
+        "trunk": dataclasses.asdict(trunk) if trunk else None,
+    }
+
+
+def retiring(control: Control) -> list[dict[str, Any]]:
+    """Backends that were taken away and still have flows or routes."""
+    return [{"id": entry.spec.id, "address": entry.spec.address} for entry in control.registry.retired]
+
+
+def drain(control: Control) -> dict[str, Any]:
+    """/v1/drain: how far a drain is."""
+    live = control.live_flows()
+    return {"draining": control.draining, "live_flows": live, "done": control.draining and live == 0}
+
+
+def flows(control: Control, wanted: Filter) -> dict[str, Any]:
+    """/v1/flows: the first `limit` flows that match, confirmed ones first, and how many match in all."""
+    names = Names(
+        ids={index: entry.spec.id for index, entry in control.registry.by_index().items()},
+        backends=control.tables.backends,
+        routes=control.tables.routes,
+        ports=control.ports,
+    )
+    now_ms = monotonic_ms()
+    confirmed = select(control.tables.flows(), wanted, names)
+    waiting = select(control.tables.provisional(), wanted, names)
+    rows = [flow_json(row, names, now_ms) for row in confirmed[: wanted.limit]]
+    rows += [provisional_json(row, names, now_ms) for row in waiting[: wanted.limit - len(rows)]]
+    return {"flows": rows, "matching": len(confirmed) + len(waiting)}
+
+
+def kernel_drops(control: Control) -> list[int]:
+    """Datagrams the kernel dropped before the relay saw them, by shard."""
+    return [sum(map(sockets.kernel_drops, shard.all())) for shard in control.opening.shards]
+
+
+def receive_buffers(control: Control) -> list[int]:
+    """The smallest receive buffer granted to a client or trunk socket, in bytes, by shard."""
+    return [
+        min(sockets.granted_bytes(fd) for fd in (*shard.clients, shard.trunk) if fd >= 0)
+        for shard in control.opening.shards
+    ]
