@@ -59,10 +59,10 @@ def _typed(raw: object, kind: Any, path: Path, source: Source) -> Any:
     try:
         return msgspec.convert(raw, kind, dec_hook=secret, strict=not source.is_text)
     except msgspec.ValidationError as error:
-        raise _explained(str(error), kind, path, source) from None
+        raise _explained(str(error), raw, kind, path, source) from None
 
 
-def _explained(text: str, kind: Any, path: Path, source: Source) -> ConfigError:
+def _explained(text: str, raw: object, kind: Any, path: Path, source: Source) -> ConfigError:
     """msgspec's sentence as ours: with the full path of the key, and what to do."""
     message, _, place = text.partition(" - at `$")
     path += tuple(re.findall(r"\w+", place.split("[")[0]))
@@ -79,6 +79,8 @@ def _explained(text: str, kind: Any, path: Path, source: Source) -> ConfigError:
     if "matching regex" in message:
         return source.error(path, "letters, digits and . _ - only, at most 64", "Choose such a name.")
     plain = message.replace("`", "")
+    if source.is_text:
+        plain = plain.replace(", got str", f", got {raw!r}")
     return source.error(path, plain[:1].lower() + plain[1:], HELP_HINT)
 
 

@@ -1,0 +1,1 @@
+"""What an operator runs beside the relay: ctl, doctor, explain, token. Each is called by the CLI."""
