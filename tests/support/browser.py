@@ -10,6 +10,8 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
+from examples.aiortc_echo.addresses import own_addresses
+
 RATE_HZ = 48_000
 # The distribution's /usr/bin/chromium is a shell script; playwright must hold the real process.
 WRAPPED = {"/usr/bin/chromium": Path("/usr/lib/chromium/chromium")}
@@ -47,6 +49,8 @@ def browser_page(browser: str, microphone: Path) -> Iterator[Page]:
         "--disable-gpu",
         f"--use-file-for-fake-audio-capture={microphone}",
     ]
+    if not own_addresses():  # a container without a network: there Chromium would gather nothing
+        flags.append("--allow-loopback-in-peer-connection")
     real = WRAPPED.get(browser, Path(browser))
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=real, args=flags)
