@@ -115,7 +115,8 @@ class EchoServer:
                 f"the relay does not answer at {self._relay_admin}: is it running? ({error})"
             ) from None
         if not reply.ok:
-            raise RelayError(f"the relay refused the answer ({reply.status}): {text}")
+            message = json.loads(text)["error"]["message"]
+            raise RelayError(f"the relay refused the answer ({reply.status}): {message}")
         return text
 
     async def _end(self, call: RTCPeerConnection) -> None:
