@@ -1,0 +1,227 @@
+"""The transceiver's end of the trunk FT1 (20-wire): splits what relays send, bundles what goes to clients.
+
+    link = Link(fd, relays=[(address16, port, family)], keys={0: key}, epoch=epoch)
+    for relay, ingress, client, ecn, payload in link.receive(): ...
+    link.send([(relay, ingress, client, ecn, confirmed, payload), ...])
+
+relay and client are (address16, port, family); `fd` is a bound, non-blocking UDP socket with UDP_GRO set. One
+thread uses a link. Pings are answered on the way; what is not believed is counted in `dropped` by reason.
+"""
+from libc.stdint cimport uint16_t, uint64_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset
+
+from fastpath.address cimport endpoint_from_sockaddr
+from fastpath.batch cimport (
+    arrival, batch_arrival, batch_attach_trunk, batch_receive, batch_send, batch_settle, compose, compose_endpoint,
+    compose_segments)
+from fastpath.bundles cimport bundle, bundle_seal
+from fastpath.layout cimport (
+    FP_DROP_bad_record, FP_DROP_bad_trunk, FP_DROP_none, FP_DROP_untrusted_trunk, FP_TRUNK_KEYS)
+from fastpath.linux cimport monotonic_ns
+from fastpath.links cimport CONTROL_SEND_PONG, link_admit, link_control
+from fastpath.siphash cimport siphash128
+from fastpath.trunk cimport (
+    CONTROL_FLOW_CLOSED, CONTROL_PONG, CONTROL_STATE, TRUNK_BAD_RECORD, TRUNK_CONFIRMED, TRUNK_CONTROL, TRUNK_ECN, TRUNK_END,
+    TRUNK_HEADER_BYTES, trunk_next_record, trunk_record)
+
+from fastpath.counters import DROP_REASONS
+
+cdef enum:
+    NAME_BYTES = 32
+    STATE_BYTES = 16
+
+
+cdef class Link:
+    """relays: the relay sockets to believe, one a shard. keys: id -> 16 bytes; none: only for loopback.
+    epoch must rise at each start; mtu_bytes bounds a trunk datagram."""
+
+    def __init__(self, int fd, *, list relays not None, dict keys=None, int key_id=0, uint32_t epoch, uint32_t mtu_bytes=1400):
+        self.fd, self.epoch, self.mtu_bytes, self.key_id, self.key_mask = fd, epoch, mtu_bytes, key_id, 0
+        self.relays, self.dropped = {}, {}
+        self.links = <fp_trunk_link *>calloc(RELAY_SOCKETS, sizeof(fp_trunk_link))
+        self.addresses = <fp_endpoint *>calloc(RELAY_SOCKETS, sizeof(fp_endpoint))
+        self.area = <fp_trunk_area *>calloc(1, sizeof(fp_trunk_area))
+        if not self.links or not self.addresses or not self.area:
+            raise MemoryError("no memory for a trunk link")
+        batch_attach_trunk(&self.incoming, self.area)
+        self.outgoing.count = 0
+        for kid, key in (keys or {}).items():
+            self.add_key(kid, key)
+        for relay in relays:
+            self.add_relay(relay)
+
+    def add_key(self, int kid, bytes key not None):
+        """A link with keys refuses untagged datagrams; each direction has a key of its own derived from this one."""
+        cdef uint64_t derived[2]
+        if not 0 <= kid < FP_TRUNK_KEYS or len(key) != 16:
+            raise ValueError(f"a trunk key is 16 bytes under an id of 0..{FP_TRUNK_KEYS - 1}")
+        siphash128(<const uint8_t *><const char *>key, b"up", 2, derived)
+        memcpy(self.up_keys[kid], derived, 16)
+        siphash128(<const uint8_t *><const char *>key, b"down", 4, derived)
+        memcpy(self.down_keys[kid], derived, 16)
+        self.key_mask |= <uint32_t>1 << kid
+
+    def add_relay(self, tuple relay not None):
+        """Believe one more relay socket: (address16, port, family)."""
+        cdef uint32_t index = len(self.relays)
+        cdef bytes address16
+        address16, port, family = relay
+        if relay in self.relays:
+            return
+        if index == RELAY_SOCKETS:
+            raise ValueError(f"a transceiver serves at most {RELAY_SOCKETS} relay sockets")
+        memcpy(self.addresses[index].address, <const char *>(<bytes>address16), 16)
+        self.addresses[index].port, self.addresses[index].family = port, family
+        self.relays[relay] = index
+
+    # ---- receive ----------------------------------------------------------------------------------
+
+    def receive(self):
+        """What has arrived: a list of (relay, ingress, client, ecn, payload), in order. Never waits."""
+        cdef list out = []
+        cdef uint32_t slot
+        if batch_receive(&self.incoming, self.fd, 0):
+            for slot in range(self.incoming.count):
+                self.open_message(slot, out)
+            batch_settle(&self.incoming)
+        return out
+
+    cdef int open_message(self, uint32_t slot, list out) except -1:
+        cdef const uint8_t *data = self.incoming.data + <size_t>slot * self.incoming.stride
+        cdef uint32_t length = self.incoming.messages[slot].msg_len, start = 0, size, now_ms = <uint32_t>(monotonic_ns() // 1000000)
+        cdef arrival came
+        cdef fp_endpoint source
+        cdef object relay
+        batch_arrival(&self.incoming, slot, &came)
+        endpoint_from_sockaddr(self.incoming.names + NAME_BYTES * slot, self.incoming.messages[slot].msg_hdr.msg_namelen, &source)
+        relay = self.relays.get((source.address[:16], source.port, source.family))
+        if relay is None:
+            return self.refuse(FP_DROP_untrusted_trunk)
+        if came.truncated:
+            return self.refuse(FP_DROP_bad_trunk)
+        size = came.segment_bytes if came.segment_bytes else length
+        while start < length:
+            self.open_datagram(relay, data + start, min(size, length - start), now_ms, out)
+            start += size
+        return 0
+
+    cdef int open_datagram(self, uint32_t relay, const uint8_t *data, size_t length, uint32_t now_ms, list out) except -1:
+        cdef size_t end = length, offset = TRUNK_HEADER_BYTES
+        cdef uint8_t refused = link_admit(&self.links[relay], self.key_mask != 0, &self.up_keys[0][0], self.key_mask, data, length,
+                                          False, now_ms, &end)
+        cdef const fp_endpoint *address = &self.addresses[relay]
+        cdef tuple source, client
+        cdef bytes payload
+        cdef trunk_record record
+        cdef int code
+        if refused != FP_DROP_none:
+            return self.refuse(refused)
+        source = (address.address[:16], address.port, address.family)
+        while True:
+            code = trunk_next_record(data, end, &offset, &record)
+            if code == TRUNK_END:
+                return 0
+            if code == TRUNK_BAD_RECORD:
+                self.refuse(FP_DROP_bad_record)
+            elif record.flags & TRUNK_CONTROL:
+                self.obey(relay, &record)
+            else:
+                client = (record.client.address[:16], record.client.port, record.client.family)
+                payload = record.payload[:record.length]
+                out.append((source, record.client.ingress, client, record.flags & TRUNK_ECN, payload))
+
+    cdef int obey(self, uint32_t relay, const trunk_record *record) except -1:
+        cdef uint8_t payload[12]
+        cdef trunk_record pong
+        if link_control(&self.links[relay], record.payload, record.length, monotonic_ns()) == CONTROL_SEND_PONG:
+            memcpy(payload, record.payload, 12)
+            payload[0] = CONTROL_PONG
+            memset(&pong, 0, sizeof(pong))
+            pong.payload, pong.length, pong.client.family = payload, 12, 4
+            self.send_control(relay, &pong)
+        return 0
+
+    cdef int refuse(self, int reason) except -1:
+        name = DROP_REASONS[reason][0]
+        self.dropped[name] = self.dropped.get(name, 0) + 1
+        return 0
+
+    # ---- send -------------------------------------------------------------------------------------
+
+    def send(self, list records not None):
+        """Send (relay, ingress, client, ecn, confirmed, payload) tuples, bundled by relay, each relay's in order.
+
+        ValueError: a relay that was never added. A datagram the kernel refuses is gone, as UDP goes.
+        """
+        cdef dict by_relay = {}
+        cdef uint32_t count
+        cdef trunk_record *item
+        for record in records:
+            by_relay.setdefault(record[0], []).append(record)
+        for relay, share in by_relay.items():
+            count = 0
+            for _, ingress, client, ecn, confirmed, payload in share:
+                item = &self.items[count]
+                memcpy(item.client.address, <const char *>(<bytes>client[0]), 16)
+                item.client.port, item.client.family, item.client.ingress = client[1], client[2], ingress
+                item.flags = <uint8_t>(ecn & TRUNK_ECN) | (TRUNK_CONFIRMED if confirmed else 0)
+                item.payload, item.length = <const uint8_t *><const char *>(<bytes>payload), len(<bytes>payload)
+                count += 1
+                if count == FP_BATCH:
+                    self.send_items(self.index_of(relay), count)
+                    count = 0
+            if count:
+                self.send_items(self.index_of(relay), count)
+
+    cdef uint32_t index_of(self, tuple relay) except? 0xffffffff:
+        if relay not in self.relays:
+            raise ValueError(f"{relay} is no relay of this link: add_relay() first")
+        return self.relays[relay]
+
+    cdef int send_items(self, uint32_t relay, uint32_t count) except -1:
+        cdef bundle_seal seal
+        cdef uint32_t k, made
+        seal.epoch, seal.sequence, seal.key_id = self.epoch, &self.links[relay].tx_sequence, self.key_id
+        seal.key = self.down_keys[self.key_id] if self.key_mask else NULL
+        made = bundle(self.items, count, self.mtu_bytes, self.links[relay].gso_refused, &seal, self.buffer, self.runs)
+        for k in range(made):
+            compose(&self.outgoing, self.runs[k].data, self.runs[k].length)
+            compose_endpoint(&self.outgoing, &self.addresses[relay])
+            if self.runs[k].datagrams > 1:
+                compose_segments(&self.outgoing, self.runs[k].segment_bytes)
+        batch_send(&self.outgoing, self.fd)
+        return 0
+
+    cdef int send_control(self, uint32_t relay, const trunk_record *record) except -1:
+        self.items[0] = record[0]
+        self.items[0].flags = TRUNK_CONTROL
+        return self.send_items(relay, 1)
+
+    def send_state(self, tuple relay not None, *, uint8_t state, uint8_t incarnation, uint16_t cluster, uint16_t xcvr,
+                   uint32_t sessions, uint32_t capacity):
+        """Tell one relay socket how this transceiver is: state 1 up, 2 draining, 3 stopping."""
+        cdef uint8_t payload[STATE_BYTES]
+        cdef trunk_record record
+        packed = (bytes([CONTROL_STATE, state, incarnation, 0]) + cluster.to_bytes(2, "big") + xcvr.to_bytes(2, "big")
+                  + sessions.to_bytes(4, "big") + capacity.to_bytes(4, "big"))
+        memcpy(payload, <const char *>(<bytes>packed), STATE_BYTES)
+        memset(&record, 0, sizeof(record))
+        record.payload, record.length, record.client.family = payload, STATE_BYTES, 4
+        self.send_control(self.index_of(relay), &record)
+
+    def send_flow_closed(self, tuple relay not None, uint8_t ingress, tuple client not None):
+        """Tell the relay to forget this client's flow now."""
+        cdef uint8_t payload[1]
+        cdef trunk_record record
+        payload[0] = CONTROL_FLOW_CLOSED
+        memset(&record, 0, sizeof(record))
+        memcpy(record.client.address, <const char *>(<bytes>client[0]), 16)
+        record.client.port, record.client.family, record.client.ingress = client[1], client[2], ingress
+        record.payload, record.length = payload, 1
+        self.send_control(self.index_of(relay), &record)
+
+    def __dealloc__(self):
+        free(self.links)
+        free(self.addresses)
+        free(self.area)
