@@ -19,9 +19,9 @@ cdef inline int replay_check(const fp_trunk_link *link, uint32_t epoch, uint32_t
         return REPLAY_OK
     if epoch != link.rx_epoch:
         return REPLAY_OLD_EPOCH
-    behind = link.rx_highest - sequence
-    if <int32_t>behind < 0:
+    if <int32_t>(sequence - link.rx_highest) > 0:         # exactly 2^31 away is no nearer ahead: refused
         return REPLAY_OK
+    behind = link.rx_highest - sequence
     if behind >= FP_REPLAY_BITS:
         return REPLAY_SEEN
     bit = sequence & (FP_REPLAY_BITS - 1)
