@@ -22,6 +22,8 @@ from pyfastpath.types import Endpoint, Secret
 log = logging.getLogger("pyfastpath.keeper")
 
 MANIFEST_VARIABLE = "PYFASTPATH_MANIFEST"
+STARTED = b"s"
+RELOADED = b"r"
 
 
 class ShardSockets(msgspec.Struct, frozen=True):
@@ -60,14 +62,14 @@ class Opening(msgspec.Struct, frozen=True):
 class Manifest(msgspec.Struct, frozen=True):
     """What a keeper tells its engine.
 
-    alive: a pipe that ends when the keeper does. starts: which engine of this keeper it is, from 1 on.
-    file, flags: where the configuration came from, for a reload.
+    keeper: a stream socket to it. It brings one byte for each signal the keeper got, and ends with the
+    keeper; the engine sends STARTED, and RELOADED for each reload it accepted. file, flags: where the
+    configuration came from.
     """
 
     config: RelayConfig
     opening: Opening
-    alive: int
-    starts: int
+    keeper: int
     file: str = ""
     flags: dict[str, str | list[str]] = {}
 

@@ -1,0 +1,391 @@
+"""The admin API: /v1/… on the UNIX socket and, with a bearer token, on TCP.
+
+Every error is JSON, {"error": {"code", "message"}}, whose message says what to do. Handlers run in the
+control thread, so each of them sees and leaves the tables between two moments.
+"""
+
+import hmac
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from pyfastpath.config import Backend, redacted
+from pyfastpath.errors import ConfigError, FastpathError, RouteError, WireError
+from pyfastpath.relay import report
+from pyfastpath.relay.control import Control, Reloaded
+from pyfastpath.relay.listing import Filter
+from pyfastpath.relay.routing import BulkResult
+from pyfastpath.relay.sessions import parse_route, session_hash
+from pyfastpath.types import Endpoint
+
+log = logging.getLogger("pyfastpath.admin")
+
+SDP_BYTES_MAX: Final = 256 << 10
+JSON_BYTES_MAX: Final = 64 << 10
+BULK_LINES: Final = 5000  # installed in one go; then other requests have their turn
+FLOWS_LIMIT: Final = 1000
+FLOWS_LIMIT_MAX: Final = 100_000
+
+STATUS: Final = {
+    "bad_request": 400,
+    "unauthorized": 401,
+    "forbidden": 403,
+    "not_found": 404,
+    "unknown_backend": 404,
+    "method_not_allowed": 405,
+    "conflict": 409,
+    "too_large": 413,
+    "bad_target": 422,
+    "bad_sdp": 422,
+    "bad_config": 422,
+    "table_full": 503,
+    "internal": 500,
+}
+"""HTTP status by error code; a code not named here is a 400."""
+
+CONTROL = web.AppKey("control", Control)
+RELOAD: web.AppKey[Callable[[], Reloaded]] = web.AppKey("reload")
+TOKEN = web.AppKey("token", bytes)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+T = TypeVar("T")
+
+
+def admin_app(control: Control, *, reload: Callable[[], Reloaded], token: bytes = b"") -> web.Application:
+    """The application of one admin listener. token: asked of every request; empty on the UNIX socket."""
+    app = web.Application(middlewares=[_errors, _guard], client_max_size=SDP_BYTES_MAX)
+    app[CONTROL], app[RELOAD], app[TOKEN] = control, reload, token
+    app.add_routes(
+        [
+            web.put("/v1/routes", _put_route),
+            web.post("/v1/routes", _post_routes),
+            web.get("/v1/routes/{ufrag:.+}", _get_route),
+            web.delete("/v1/routes/{ufrag:.+}", _delete_route),
+            web.post("/v1/answers", _post_answer),
+            web.get("/v1/backends", _get_backends),
+            web.get("/v1/backends/{id}", _get_backend),
+            web.put("/v1/backends/{id}", _put_backend),
+            web.delete("/v1/backends/{id}", _delete_backend),
+            web.post("/v1/backends/{id}/drain", _drain_backend),
+            web.post("/v1/backends/{id}/undrain", _undrain_backend),
+            web.get("/v1/flows", _get_flows),
+            web.get("/v1/workers", _get_workers),
+            web.put("/v1/workers", _put_workers),
+            web.get("/v1/drain", _get_drain),
+            web.post("/v1/drain", _post_drain),
+            web.delete("/v1/drain", _delete_drain),
+            web.get("/v1/config", _get_config),
+            web.post("/v1/reload", _post_reload),
+            web.get("/v1/loglevel", _get_loglevel),
+            web.put("/v1/loglevel", _put_loglevel),
+            web.get("/v1/status", _get_status),
+        ]
+    )
+    return app
+
+
+# ---- who may ask, and how errors look ---------------------------------------------------------------
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except FastpathError as error:
+        others = error.others if isinstance(error, ConfigError) else ()
+        return _error(_code_of(error), " ".join(map(str, (error, *others))))
+    except web.HTTPRequestEntityTooLarge:
+        return _error(
+            "too_large", f"the body is longer than {SDP_BYTES_MAX} bytes. Send less, or NDJSON to /v1/routes."
+        )
+    except web.HTTPNotFound:
+        return _error("not_found", f"no such path: {request.path}. All of them begin with /v1/.")
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return _error("method_not_allowed", f"{request.path} does not take {request.method}. Use {allowed}.")
+    except web.HTTPException:
+        raise
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return _error("internal", "the relay failed to answer. Its log has the reason.")
+
+
+def _code_of(error: FastpathError) -> str:
+    if isinstance(error, RouteError):
+        return error.code
+    return (
+        "bad_sdp"
+        if isinstance(error, WireError)
+        else "bad_config"
+        if isinstance(error, ConfigError)
+        else "refused"
+    )
+
+
+def _error(code: str, message: str) -> web.Response:
+    return web.json_response({"error": {"code": code, "message": message}}, status=STATUS.get(code, 400))
+
+
+@web.middleware
+async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """On TCP: a Host that is an address (a web page that rebinds its name cannot send one), and the token."""
+    token = request.app[TOKEN]
+    if token:
+        if not _is_address(request.host):
+            raise RouteError(
+                f"Host {request.host!r} is refused.", "Ask by IP address or localhost.", code="forbidden"
+            )
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token):
+            raise RouteError(
+                "missing or wrong token.", "Send `Authorization: Bearer <admin_token>`.", code="unauthorized"
+            )
+    return await handler(request)
+
+
+def _is_address(host: str) -> bool:
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return name == "localhost"
+    return True
+
+
+# ---- routes -----------------------------------------------------------------------------------------
+
+
+async def _put_route(request: web.Request) -> web.Response:
+    control = request.app[CONTROL]
+    route = control.routing.put(parse_route(await _body(request, JSON_BYTES_MAX)))
+    return web.json_response({**route, "candidates": report.candidates(control)})
+
+
+async def _post_routes(request: web.Request) -> web.Response:
+    """NDJSON of any length, read as it comes: one line a route."""
+    control, result = request.app[CONTROL], BulkResult()
+    lines: list[bytes] = []
+    rest, done = b"", 0
+    async for chunk in request.content.iter_any():
+        *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > JSON_BYTES_MAX:
+            raise RouteError(
+                f"line {done + len(lines) + 1} is too long.", "One route a line.", code="too_large"
+            )
+        lines += whole
+        while len(lines) >= BULK_LINES:
+            control.routing.put_lines(lines[:BULK_LINES], done + 1, result)
+            lines, done = lines[BULK_LINES:], done + BULK_LINES
+    control.routing.put_lines([*lines, rest], done + 1, result)
+    return web.json_response(msgspec.to_builtins(result), status=200 if not result.refused else 207)
+
+
+async def _get_route(request: web.Request) -> web.Response:
+    return web.json_response(request.app[CONTROL].routing.get(request.match_info["ufrag"]))
+
+
+async def _delete_route(request: web.Request) -> web.Response:
+    request.app[CONTROL].routing.remove(request.match_info["ufrag"])
+    return web.Response(status=204)
+
+
+async def _post_answer(request: web.Request) -> web.Response:
+    query = _query(request, "backend", "session", "target", "replace")
+    if not query.get("backend"):
+        raise RouteError("no backend is named.", "Add ?backend=ID.", code="bad_request")
+    body = await _body(request, SDP_BYTES_MAX)
+    answer = request.app[CONTROL].routing.answer(
+        query["backend"],
+        body.decode(errors="surrogateescape"),
+        session=query.get("session", ""),
+        target=query.get("target", ""),
+        replace=_flag(query, "replace"),
+    )
+    return web.Response(body=answer.encode(errors="surrogateescape"), content_type="application/sdp")
+
+
+# ---- backends ---------------------------------------------------------------------------------------
+
+
+async def _get_backends(request: web.Request) -> web.Response:
+    control = request.app[CONTROL]
+    rows = [report.backend(control, entry) for entry in control.registry.entries.values()]
+    return web.json_response({"backends": rows, "retiring": report.retiring(control)})
+
+
+async def _get_backend(request: web.Request) -> web.Response:
+    return _backend_reply(request)
+
+
+async def _put_backend(request: web.Request) -> web.Response:
+    """The body holds the keys of a [[backends]] table; `id` may be left out."""
+    body = _json(await _body(request, JSON_BYTES_MAX), dict[str, Any])
+    named = request.match_info["id"]
+    if body.setdefault("id", named) != named:
+        raise RouteError(
+            f"the path says {named!r}, the body {body['id']!r}.", "Name one id.", code="bad_request"
+        )
+    try:
+        spec = msgspec.convert(body, Backend)
+    except msgspec.ValidationError as error:
+        keys = ", ".join(Backend.__struct_fields__)
+        raise RouteError(f"not a backend: {error}.", f"Its keys: {keys}.", code="bad_request") from None
+    request.app[CONTROL].add_backend(spec)
+    return _backend_reply(request)
+
+
+async def _delete_backend(request: web.Request) -> web.Response:
+    request.app[CONTROL].remove_backend(request.match_info["id"])
+    return web.Response(status=204)
+
+
+async def _drain_backend(request: web.Request) -> web.Response:
+    request.app[CONTROL].drain_backend(request.match_info["id"], True)
+    return _backend_reply(request)
+
+
+async def _undrain_backend(request: web.Request) -> web.Response:
+    request.app[CONTROL].drain_backend(request.match_info["id"], False)
+    return _backend_reply(request)
+
+
+def _backend_reply(request: web.Request) -> web.Response:
+    control = request.app[CONTROL]
+    return web.json_response(report.backend(control, control.registry.get(request.match_info["id"])))
+
+
+# ---- the relay itself -------------------------------------------------------------------------------
+
+
+async def _get_flows(request: web.Request) -> web.Response:
+    control = request.app[CONTROL]
+    query = _query(request, "upstream", "backend", "client", "session", "limit")
+    if "backend" in query:
+        control.registry.get(query["backend"])
+    limit = _number(query.get("limit", str(FLOWS_LIMIT)), "limit", 0, FLOWS_LIMIT_MAX)
+    wanted = Filter(
+        upstream=_endpoint(query, "upstream"),
+        client=_endpoint(query, "client"),
+        backend=query.get("backend", ""),
+        session=session_hash(query["session"], control.shared.seed) if query.get("session") else None,
+        limit=limit,
+    )
+    return web.json_response(report.flows(control, wanted))
+
+
+async def _get_workers(request: web.Request) -> web.Response:
+    return _workers_reply(request)
+
+
+async def _put_workers(request: web.Request) -> web.Response:
+    count = _json(await _body(request, JSON_BYTES_MAX), Count).count
+    request.app[CONTROL].set_workers(count)
+    return _workers_reply(request)
+
+
+def _workers_reply(request: web.Request) -> web.Response:
+    control = request.app[CONTROL]
+    return web.json_response({"shards": len(control.shards), "workers": control.crew.rows()})
+
+
+async def _get_drain(request: web.Request) -> web.Response:
+    return web.json_response(report.drain(request.app[CONTROL]))
+
+
+async def _post_drain(request: web.Request) -> web.Response:
+    request.app[CONTROL].set_draining(True)
+    return web.json_response(report.drain(request.app[CONTROL]))
+
+
+async def _delete_drain(request: web.Request) -> web.Response:
+    request.app[CONTROL].set_draining(False)
+    return web.json_response(report.drain(request.app[CONTROL]))
+
+
+async def _get_config(request: web.Request) -> web.Response:
+    config = request.app[CONTROL].config
+    return web.json_response({"digest": config.digest(), "config": redacted(config)})
+
+
+async def _post_reload(request: web.Request) -> web.Response:
+    done = request.app[RELOAD]()
+    return web.json_response({"changed": done.changed, "needs_restart": done.needs_restart})
+
+
+async def _get_loglevel(request: web.Request) -> web.Response:
+    return web.json_response({"level": request.app[CONTROL].log_level})
+
+
+async def _put_loglevel(request: web.Request) -> web.Response:
+    level = _json(await _body(request, JSON_BYTES_MAX), Level).level
+    request.app[CONTROL].set_log_level(level)
+    return web.json_response({"level": level})
+
+
+async def _get_status(request: web.Request) -> web.Response:
+    return web.json_response(report.status(request.app[CONTROL]))
+
+
+# ---- what requests say ------------------------------------------------------------------------------
+
+
+class Count(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of PUT /v1/workers."""
+
+    count: int
+
+
+class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of PUT /v1/loglevel."""
+
+    level: str
+
+
+async def _body(request: web.Request, bytes_max: int) -> bytes:
+    body = await request.read()
+    if len(body) > bytes_max:
+        raise RouteError(f"the body is longer than {bytes_max} bytes.", "Send less.", code="too_large")
+    return body
+
+
+def _json(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        keys = getattr(kind, "__struct_fields__", ())
+        hint = f"Send a JSON object with {', '.join(keys)}." if keys else "Send a JSON object."
+        raise RouteError(f"bad body: {error}.", hint, code="bad_request") from None
+
+
+def _query(request: web.Request, *known: str) -> dict[str, str]:
+    for name in request.query:
+        if name not in known:
+            raise RouteError(
+                f"unknown parameter {name!r}.", f"Known: {', '.join(known)}.", code="bad_request"
+            )
+    return dict(request.query)
+
+
+def _flag(query: dict[str, str], name: str) -> bool:
+    text = query.get(name, "0")
+    if text not in ("0", "1", "false", "true"):
+        raise RouteError(f"{name} is {text!r}.", "Give 0 or 1.", code="bad_request")
+    return text in ("1", "true")
+
+
+def _number(text: str, name: str, low: int, high: int) -> int:
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise RouteError(f"{name} is {text!r}.", f"Give a number from {low} to {high}.", code="bad_request")
+    return int(text)
+
+
+def _endpoint(query: dict[str, str], name: str) -> Endpoint | None:
+    if not query.get(name):
+        return None
+    try:
+        return Endpoint.parse(query[name])
+    except ValueError as error:
+        raise RouteError(f"{name}: {error}.", "Give ip:port.", code="bad_request") from None

@@ -1,0 +1,216 @@
+"""The relay's counters as Prometheus sees them: a collector that fills the list of pyfastpath.metrics."""
+
+import platform
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from fastpath.counters import DECISIONS as DECISION_NAMES
+from fastpath.counters import DROP_REASONS
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+from pyfastpath import __version__, metrics
+from pyfastpath.metrics import Metric
+from pyfastpath.relay import report
+from pyfastpath.relay.control import Control
+from pyfastpath.relay.layout import BATCH_BUCKETS, DIRECTIONS, RESIDENCE_BUCKETS
+from pyfastpath.relay.tables import Rows, conservation_error
+
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
+Samples = Iterable[tuple[tuple[str, ...], float]]
+
+BATCH_BOUNDS = [str(1 << bucket) for bucket in range(BATCH_BUCKETS - 1)] + ["+Inf"]
+
+
+def residence_bounds() -> list[str]:
+    """Upper bounds in seconds: bucket 4e+m ends at 2^e (1 + (m+1)/4) ns; the last one never."""
+    ends = [2 ** (bucket // 4) * (1 + (bucket % 4 + 1) / 4) / 1e9 for bucket in range(RESIDENCE_BUCKETS - 1)]
+    return [repr(end) for end in ends] + ["+Inf"]
+
+
+RESIDENCE_BOUNDS = residence_bounds()
+
+
+class RelayCollector(Collector):
+    """Reads the tables of one engine at each scrape."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+        self._pings: dict[str, tuple[int, int]] = {}  # at the scrape before: pings, pongs by backend
+
+    def collect(self) -> Iterator[Family]:
+        """Every metric of the list, once."""
+        counters = self._control.tables.counters()
+        yield from _datagrams(counters)
+        yield from _flows(self._control, counters)
+        yield from _workers(self._control, counters)
+        yield from self._backends()
+        yield from _relay(self._control)
+
+    def _backends(self) -> Iterator[Family]:
+        entries = list(self._control.registry.entries.values())
+        found = [(entry.spec.id, self._control.findings.get(entry.index)) for entry in entries]
+        trunks = [(name, finding) for name, finding in found if finding is not None]
+        yield _family(
+            metrics.BACKEND_STATE,
+            (
+                ((entry.spec.id, state), float(entry.state == state))
+                for entry in entries
+                for state in ("up", "draining", "down")
+            ),
+        )
+        told = [(name, finding) for name, finding in trunks if finding.reported is not None]
+        yield _family(metrics.BACKEND_SESSIONS, (((name,), one.sessions) for name, one in told))
+        yield _family(metrics.BACKEND_CAPACITY, (((name,), one.capacity) for name, one in told))
+        yield _family(metrics.TRUNK_RTT, (((name,), one.rtt_us / 1e6) for name, one in trunks if one.rtt_us))
+        yield _family(metrics.TRUNK_PINGS, (((name,), one.pings) for name, one in trunks))
+        yield _family(metrics.TRUNK_PONGS, (((name,), one.pongs) for name, one in trunks))
+        losses = [((name,), self._loss(name, one.pings, one.pongs)) for name, one in trunks]
+        yield _family(metrics.TRUNK_LOSS, losses)
+
+    def _loss(self, name: str, pings: int, pongs: int) -> float:
+        before = self._pings.get(name, (0, 0))
+        self._pings[name] = (pings, pongs)
+        sent, answered = pings - before[0], pongs - before[1]
+        return min(1.0, max(0.0, 1 - answered / sent)) if sent > 0 else 0.0
+
+
+def registry_of(control: Control) -> CollectorRegistry:
+    """A registry that holds nothing but the relay's metrics."""
+    registry = CollectorRegistry()
+    registry.register(RelayCollector(control))
+    return registry
+
+
+def _datagrams(counters: Rows) -> Iterator[Family]:
+    for metric, field in (
+        (metrics.RECEIVED, "received"),
+        (metrics.RECEIVED_BYTES, "received_bytes"),
+        (metrics.FORWARDED, "forwarded"),
+        (metrics.FORWARDED_BYTES, "forwarded_bytes"),
+        (metrics.PUNTED, "punted"),
+        (metrics.TRUNK_DATAGRAMS, "trunk_datagrams"),
+        (metrics.TRUNK_BYTES, "trunk_bytes"),
+    ):
+        yield _family(metric, _by_direction(counters[field]))
+    yield _family(metrics.CONSERVATION, _by_direction(conservation_error(counters)))
+    yield _family(
+        metrics.DROPPED,
+        (
+            ((str(shard), direction, name), row["dropped"][number, reason])
+            for shard, row in enumerate(counters)
+            for number, direction in enumerate(DIRECTIONS)
+            for reason, (name, _) in enumerate(DROP_REASONS)
+            if reason
+        ),
+    )
+    yield _histogram(metrics.BATCH, counters["batches"], counters["received"], BATCH_BOUNDS)
+    sums_s = counters["residence_sum_ns"] / 1e9
+    yield _histogram(metrics.RESIDENCE, counters["residence"], sums_s, RESIDENCE_BOUNDS)
+
+
+def _flows(control: Control, counters: Rows) -> Iterator[Family]:
+    headers = control.tables.headers()
+    yield _family(
+        metrics.ROUTE_DECISIONS,
+        (
+            ((str(shard), name), row["decisions"][number])
+            for shard, row in enumerate(counters)
+            for number, (name, _) in enumerate(DECISION_NAMES)
+            if number
+        ),
+    )
+    states = (("confirmed", "flows_count"), ("provisional", "provisional_count"))
+    yield _family(
+        metrics.FLOWS,
+        (((str(shard), state), row[field]) for shard, row in enumerate(headers) for state, field in states),
+    )
+    yield _family(metrics.FLOWS_MAX, _by_shard(headers["flows_max"]))
+    yield _family(
+        metrics.FLOW_CHANGES,
+        (
+            ((str(shard), state), row[state])
+            for shard, row in enumerate(counters)
+            for state in metrics.FLOW_CHANGE_STATES
+        ),
+    )
+    yield _family(metrics.ROUTES, [((), len(control.shared.routes))])
+    yield _family(metrics.ROUTES_MAX, [((), float(control.tables.header["routes_max"]))])
+    ports = list(enumerate(control.tables.upstream_ports()))
+    yield _family(
+        metrics.UPSTREAM_PORTS,
+        (
+            ((str(shard), state), count)
+            for shard, counts in ports
+            for state, count in zip(("used", "quarantine"), counts, strict=True)
+        ),
+    )
+    yield _family(metrics.UPSTREAM_PORTS_MAX, _by_shard(headers["port_count"].sum(axis=1)))
+
+
+def _workers(control: Control, counters: Rows) -> Iterator[Family]:
+    for metric, field in (
+        (metrics.OVERRIDES, "overrides"),
+        (metrics.TRANSACTIONS_EVICTED, "transactions_evicted"),
+        (metrics.DUPLICATED, "duplicated"),
+        (metrics.RECOVERED, "recovered"),
+        (metrics.TRUNK_OVERSIZE, "trunk_oversize"),
+        (metrics.TRUNK_SINGLY, "trunk_singly"),
+        (metrics.WORKER_LOOPS, "loops"),
+        (metrics.WORKER_NAPS, "naps"),
+        (metrics.WORKER_BLOCKS, "blocks"),
+    ):
+        yield _family(metric, _by_shard(counters[field]))
+    yield _family(metrics.KERNEL_DROPPED, _by_shard(report.kernel_drops(control)))
+    yield _family(metrics.RECEIVE_BUFFER, _by_shard(report.receive_buffers(control)))
+
+
+def _relay(control: Control) -> Iterator[Family]:
+    yield _family(metrics.READY, [((), float(not control.unready()))])
+    yield _family(metrics.DRAINING, [((), float(control.draining))])
+    yield _family(metrics.ENGINE_STARTS, [((), float(control.tables.headers()["attached"].max()))])
+    for metric, values in (
+        (metrics.CONFIG_INFO, {"hash": control.config.digest()}),
+        (metrics.BUILD_INFO, {"version": __version__, "python": platform.python_version()}),
+    ):
+        family = InfoMetricFamily(metric.family, metric.help)
+        family.add_metric([], values)
+        yield family
+
+
+def _family(metric: Metric, samples: Samples) -> Family:
+    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    family: CounterMetricFamily | GaugeMetricFamily = kind(metric.family, metric.help, labels=metric.labels)
+    for labels, value in samples:
+        family.add_metric(labels, float(value))
+    return family
+
+
+def _histogram(metric: Metric, counts: Any, sums: Any, bounds: list[str]) -> Family:
+    """counts: [shard, direction, bucket], not cumulative; sums: [shard, direction]."""
+    family = HistogramMetricFamily(metric.family, metric.help, labels=metric.labels)
+    for shard in range(len(counts)):
+        for number, direction in enumerate(DIRECTIONS):
+            cumulative = counts[shard, number].cumsum()
+            buckets = list(zip(bounds, map(float, cumulative), strict=True))
+            family.add_metric((str(shard), direction), buckets, sum_value=float(sums[shard, number]))
+    return family
+
+
+def _by_shard(values: Any) -> Samples:
+    return [((str(shard),), value) for shard, value in enumerate(values)]
+
+
+def _by_direction(values: Any) -> Samples:
+    """values: [shard, direction]."""
+    return [
+        ((str(shard), direction), row[number])
+        for shard, row in enumerate(values)
+        for number, direction in enumerate(DIRECTIONS)
+    ]
