@@ -57,12 +57,12 @@ BackendCommand = PublishBackend | SetBackendState | SetBackendIdentity | RemoveB
 class InstallRoutes:
     """Install these ufrags, all with one life, session and rule for conflicts.
 
-    backends: the table index for each ufrag. ttl_s counts from now. session: 32-bit hash of the session's
+    backends: one table index for all of them, or one for each. ttl_s counts from now. session: 32-bit hash of the session's
     name, 0 for none. replace: another backend of the same ufrag gives way.
     """
 
-    ufrags: tuple[bytes, ...]
-    backends: tuple[int, ...]
+    ufrags: list[bytes]
+    backends: int | list[int]
     ttl_s: int
     session: int
     replace: bool

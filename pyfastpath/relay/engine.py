@@ -18,14 +18,11 @@ from collections.abc import Callable
 from typing import Final
 
 import uvloop
-from aiohttp import web
 
 from pyfastpath import log as logs
 from pyfastpath.config import RelayConfig, load
 from pyfastpath.errors import ConfigError, FastpathError
-from pyfastpath.relay.admin import admin_app
 from pyfastpath.relay.control import Control, Reloaded
-from pyfastpath.relay.health import health_app
 from pyfastpath.relay.opening import (
     MANIFEST_VARIABLE,
     RELOADED,
@@ -123,6 +120,13 @@ class Engine:
             self.stop()
 
     async def _serve_http(self, undo: contextlib.AsyncExitStack) -> None:
+        # Here and not above: the workers forward already while these are imported (0.1 s), and after an
+        # engine's death every datagram of that time waits in the kernel.
+        from aiohttp import web
+
+        from pyfastpath.relay.admin import admin_app
+        from pyfastpath.relay.health import health_app
+
         opening, config = self._opening, self.control.config
         for fd, app in (
             (opening.health, health_app(self.control)),

@@ -61,8 +61,8 @@ class Routing:
     def install(self, command: InstallRoutes) -> bytes:
         """Carry out an InstallRoutes; one result code a route."""
         codes: bytes = self._shared.routes.install_many(
-            list(command.ufrags),
-            list(command.backends),
+            command.ufrags,
+            command.backends,
             monotonic_s() + command.ttl_s,
             command.session,
             command.replace,

@@ -61,6 +61,11 @@ def parse_route(body: bytes) -> RouteRequest:
             'Write {"ufrag": "...", "backend": "id"} with target, ttl_s, session or replace as needed.',
             code="bad_request",
         ) from None
+    return checked(request)
+
+
+def checked(request: RouteRequest) -> RouteRequest:
+    """The request itself; RouteError (bad_request) when its ufrag or life is impossible."""
     check_ufrag(request.ufrag)
     if not 0 <= request.ttl_s <= TTL_MAX_S:
         raise RouteError(
@@ -78,6 +83,13 @@ def check_ufrag(ufrag: str) -> bytes:
             code="bad_request",
         )
     return ufrag.encode()
+
+
+def check_ufrags(ufrags: Iterable[str]) -> None:
+    """check_ufrag for many at once."""
+    for ufrag in ufrags:
+        if _UFRAG.fullmatch(ufrag) is None:
+            check_ufrag(ufrag)
 
 
 def parse_routes(
@@ -124,8 +136,8 @@ def _commands(
         yield (
             [number for number, _, _ in items],
             InstallRoutes(
-                ufrags=tuple(request.ufrag.encode() for _, request, _ in items),
-                backends=tuple(index for _, _, index in items),
+                ufrags=[request.ufrag.encode() for _, request, _ in items],
+                backends=[index for _, _, index in items],
                 ttl_s=ttl_s,
                 session=session_hash(session, seed),
                 replace=replace,
