@@ -1,0 +1,208 @@
+"""The loop over real sockets: both upstream modes, both directions, both families, every size and ECN mark."""
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+from fastpath.backends import PLAIN, TRUNK
+from fastpath.link import Link
+
+from pyfastpath.wire.stun import build_binding_request, build_message
+from tests.support.rig import Rig, udp, until
+
+SUCCESS = 0x0101
+ECN_NAMES = {0: "Not-ECT", 1: "ECT(1)", 2: "ECT(0)", 3: "CE"}
+
+
+class Call:
+    """One client and its backend at the two ends of a rig, in one of the two modes."""
+
+    def __init__(self, rig: Rig, mode: int, ufrag: str, index: int = 0) -> None:
+        self.rig, self.mode, self.index = rig, mode, index
+        self.client = udp(rig.ip)
+        self.backend = udp(rig.ip, gro=mode == TRUNK)
+        rig.add_backend(index, self.backend.getsockname()[1], mode)
+        rig.install(ufrag, index)
+        self.ufrag = ufrag
+        self.link = (
+            Link(self.backend.fileno(), relays=rig.relay_ends, keys=rig.policy["trunk_keys"], epoch=1)
+            if mode == TRUNK
+            else None
+        )
+        self.path: tuple = ()
+
+    def close(self) -> None:
+        self.client.close()
+        self.backend.close()
+
+    def send_up(self, datagram: bytes) -> None:
+        self.client.sendto(datagram, self.rig.address)
+
+    def at_backend(self) -> list[bytes]:
+        """What arrived at the backend; remembers the way back."""
+        if self.link:
+            records = self.link.receive()
+            if records:
+                self.path = records[-1][:3]
+            return [record[4] for record in records]
+        return [datagram for datagram, _ in self._drain(self.backend)]
+
+    def at_client(self) -> list[bytes]:
+        return [datagram for datagram, _ in self._drain(self.client, keep_path=False)]
+
+    def send_down(self, datagram: bytes, ecn: int = 0) -> None:
+        if self.link:
+            self.link.send([(*self.path, ecn, False, datagram)])
+        else:
+            self.backend.sendto(datagram, self.path[0])
+
+    def confirm(self) -> None:
+        """One check and its answer."""
+        transaction = os.urandom(12)
+        self.send_up(build_binding_request(transaction, f"{self.ufrag}:peer".encode()))
+        got: list[bytes] = []
+        until(lambda: bool(got.extend(self.at_backend()) or got), "the Binding Request at the backend")
+        self.send_down(build_message(SUCCESS, transaction, []))
+        until(lambda: bool(self.at_client()), "the response at the client")
+
+    def _drain(self, sock: socket.socket, *, keep_path: bool = True) -> Iterator[tuple[bytes, tuple]]:
+        while True:
+            try:
+                datagram, _, _, source = sock.recvmsg(70000)
+            except BlockingIOError:
+                return
+            if keep_path:
+                self.path = (source,)
+            yield datagram, source
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("mode", [PLAIN, TRUNK], ids=["plain", "trunk"])
+@pytest.mark.parametrize("keyed", [False, True], ids=["", "keyed"])
+def test_every_size_passes_both_ways(ip: str, mode: int, keyed: bool) -> None:
+    policy = {"trunk_keys": {1: os.urandom(16)}, "trunk_key_id": 1} if keyed else {}
+    with Rig(ip=ip, **policy) as rig:
+        call = Call(rig, mode, "someUfrag")
+        if keyed and mode == TRUNK:
+            rig.add_backend(0, call.backend.getsockname()[1], mode, keyed=True)
+            call.link = Link(
+                call.backend.fileno(), relays=rig.relay_ends, keys=policy["trunk_keys"], key_id=1, epoch=1
+            )
+        call.confirm()
+        sent = [bytes([0x80]) + os.urandom(size - 1) for size in range(1, 1473)]
+        up: list[bytes] = []
+        down: list[bytes] = []
+        for start in range(0, len(sent), 32):
+            for datagram in sent[start : start + 32]:
+                call.send_up(datagram)
+            until(
+                lambda: bool(up.extend(call.at_backend())) or len(up) == min(start + 32, len(sent)),
+                f"{len(up)} up",
+            )  # noqa: B023
+            for datagram in sent[start : start + 32]:
+                call.send_down(datagram)
+            until(
+                lambda: bool(down.extend(call.at_client())) or len(down) == min(start + 32, len(sent)),
+                f"{len(down)} down",
+            )  # noqa: B023
+        assert up == sent
+        assert down == sent
+        rig.stop()
+        counters = rig.counters()
+        assert (
+            counters["received"].tolist()
+            == (counters["forwarded"] + counters["dropped"].sum(axis=1) + counters["punted"]).tolist()
+        )
+        assert counters["dropped"].sum() == 0
+        rig.start()
+        call.close()
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("mode", [PLAIN, TRUNK], ids=["plain", "trunk"])
+@pytest.mark.parametrize("ecn", ECN_NAMES, ids=ECN_NAMES.values())
+def test_ecn_is_copied_both_ways(ip: str, mode: int, ecn: int) -> None:
+    level, option, receive = (
+        (socket.IPPROTO_IPV6, socket.IPV6_TCLASS, socket.IPV6_TCLASS)
+        if ":" in ip
+        else (socket.IPPROTO_IP, socket.IP_TOS, socket.IP_TOS)
+    )
+    with Rig(ip=ip) as rig:
+        call = Call(rig, mode, "someUfrag")
+        call.confirm()
+        call.client.setsockopt(level, option, ecn)
+        call.send_up(b"\x80up")
+        if call.link:
+            got: list[tuple] = []
+            until(lambda: bool(got.extend(call.link.receive()) or got), "the datagram at the backend")
+            assert got[0][3] == ecn
+            call.send_down(b"\x80down", ecn)
+        else:
+            assert marks(call.backend, level, receive) & 3 == ecn
+            call.backend.setsockopt(level, option, ecn)
+            call.send_down(b"\x80down")
+        assert marks(call.client, level, receive) == 46 << 2 | ecn  # and DSCP EF towards the client
+        call.close()
+
+
+def marks(sock: socket.socket, level: int, kind: int) -> int:
+    """The traffic class byte of the next datagram."""
+    seen: list[int] = []
+
+    def arrived() -> bool:
+        try:
+            _, control, _, _ = sock.recvmsg(2048, 256)
+        except BlockingIOError:
+            return False
+        seen.extend(data[0] for found_level, found, data in control if (found_level, found) == (level, kind))
+        return True
+
+    until(arrived, "a datagram")
+    return seen[0]
+
+
+def test_a_stopped_worker_leaves_what_waits_in_the_kernel() -> None:
+    with Rig() as rig:
+        call = Call(rig, PLAIN, "someUfrag")
+        call.confirm()
+        rig.stop()
+        for number in range(50):
+            call.send_up(b"\x80" + bytes([number]))
+        rig.start()
+        got: list[bytes] = []
+        until(lambda: bool(got.extend(call.at_backend())) or len(got) == 50, f"{len(got)} of 50")
+        assert got == [b"\x80" + bytes([number]) for number in range(50)]
+        call.close()
+
+
+def test_kernel_limits_a_record_that_fits_no_bundle_travels_alone() -> None:
+    with Rig(trunk_mtu=600) as rig:
+        call = Call(rig, TRUNK, "someUfrag")
+        call.confirm()
+        sent = [bytes([0x80]) * size for size in (100, 1400, 100, 590, 20)]
+        for datagram in sent:
+            call.send_up(datagram)
+        got: list[bytes] = []
+        until(
+            lambda: bool(got.extend(call.at_backend())) or len(got) == len(sent), f"{len(got)} of {len(sent)}"
+        )
+        assert got == sent
+        rig.stop()
+        assert rig.counters()["trunk_oversize"] == 2
+        rig.start()
+        call.close()
+
+
+def test_replies_count_only_from_the_flows_backend() -> None:
+    with Rig() as rig:
+        call = Call(rig, PLAIN, "someUfrag")
+        call.confirm()
+        stranger = udp(rig.ip)
+        stranger.sendto(b"\x80forged", call.path[0])
+        call.send_down(b"\x80real")
+        got: list[bytes] = []
+        until(lambda: bool(got.extend(call.at_client()) or got), "the real reply")
+        assert got == [b"\x80real"]
+        stranger.close()
+        call.close()
