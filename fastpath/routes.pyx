@@ -134,13 +134,15 @@ cdef class Routes:
         cdef uint32_t backend = 0 if each else backends
         cdef uint64_t hash[2]
         cdef Py_ssize_t i
+        cdef unsigned char code
         if each and len(<list>backends) != len(ufrags):
             raise ValueError(f"{len(ufrags)} ufrags but {len(backends)} backends: give one index for all, or one each")
         for i in range(len(ufrags)):
             if each:
                 backend = (<list>backends)[i]
             self.hash_ufrag(ufrags[i], hash)
-            codes[i] = install(&self.table, hash, backend, expires_s, session, replace)
+            code = install(&self.table, hash, backend, expires_s, session, replace)
+            codes[i] = code         # in two steps: Cython's bytearray store evaluates its right side twice
         return bytes(codes)
 
     def remove(self, bytes ufrag not None):
