@@ -57,8 +57,8 @@ BackendCommand = PublishBackend | SetBackendState | SetBackendIdentity | RemoveB
 class InstallRoutes:
     """Install these ufrags, all with one life, session and rule for conflicts.
 
-    backends: one table index for all of them, or one for each. ttl_s counts from now. session: 32-bit hash of the session's
-    name, 0 for none. replace: another backend of the same ufrag gives way.
+    backends: one table index for all of them, or one for each. ttl_s counts from now. session: 32-bit
+    hash of the session's name, 0 for none. replace: another backend of the same ufrag gives way.
     """
 
     ufrags: list[bytes]
