@@ -18,21 +18,18 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from pyfastpath import __version__
 from pyfastpath.config import Field, fields, load, print_config
 from pyfastpath.config.document import has_flag
 from pyfastpath.errors import ConfigError, FastpathError
+from pyfastpath.tools import ctl
 from pyfastpath.types import TRAFFIC_CLASSES
 
 EXIT_CODES = (
     "Exit codes: 0 done · 1 refused or unhealthy · 2 usage or configuration · 3 no relay answers · "
     "4 the machine refuses (port, privilege, limit)"
 )
-LEVEL_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 app = typer.Typer(
     name="pyfastpath",
@@ -44,6 +41,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 token_app = typer.Typer(no_args_is_help=True, help="Mint and read token T1: a ufrag that routes.")
+app.add_typer(ctl.app, name="ctl")
 app.add_typer(token_app, name="token")
 
 ConfigOption = Annotated[
@@ -194,11 +192,12 @@ def doctor(
     if as_json:
         print(json.dumps([msgspec.to_builtins(finding) for finding in findings], indent=2))
     else:
-        table = Table("check", "", "found", "what to fix", box=None, pad_edge=False)
-        for item in findings:
-            colour = LEVEL_COLOURS[item.level]
-            table.add_row(item.check, f"[{colour}]{item.level}[/]", escape(item.text), escape(item.fix))
-        Console().print(table)
+        ctl.show_table(
+            [
+                {"check": item.check, "": item.level, "found": item.text, "to fix": item.fix}
+                for item in findings
+            ]
+        )
     raise typer.Exit(1 if any(item.level == "fail" for item in findings) else 0)
 
 

@@ -1,0 +1,348 @@
+"""The house rules of ARCHITECTURE.md that no compiler checks: floors, sizes, names, documents, words.
+
+import-linter (pyproject.toml) knows the packages; this file knows every module, Cython included.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.documents import DOCUMENTS
+from tests.purity import functions
+
+ROOT = Path(__file__).parent.parent
+
+# A module imports only from floors above it in this list; modules of one floor never import each other.
+FASTPATH_FLOORS = [
+    "linux atomic siphash aes histogram binding probe demux stun",
+    "layout arrivals",
+    "address token trunk replay",
+    "counters routes transactions links bundles",
+    "flows provisional ports backends settings",
+    "shard",
+    "lifecycle sweep",
+    "forward",
+    "batch",
+    "lane",
+    "upstream",
+    "downstream",
+    "worker link generator sink trunk_sink",
+]
+PYFASTPATH_FLOORS = [
+    "types errors",
+    "config metrics log",
+    "wire.demux wire.sdp wire.siphash wire.stun wire.token relay.layout",
+    "wire.trunk",
+    "relay.commands relay.listing",
+    "relay.backends relay.liveness relay.placement relay.sessions",
+    "relay.addresses relay.memory relay.sockets relay.tables",
+    "relay.ingress relay.opening relay.routing",
+    "relay.crew relay.keeper",
+    "relay.control",
+    "relay.probe relay.report",
+    "relay.admin relay.collector",
+    "relay.health",
+    "relay.engine",
+    "relay.relay",
+    "tools.doctor tools.tokens",
+    "cli",
+    "__main__",
+]
+# Beside the data plane proper: load tools and the transceiver's end.
+NOT_DATA_PLANE = {"generator", "sink", "trunk_sink", "arrivals", "probe", "link"}
+DATA_PLANE_LINES_MAX = 5000
+MODULE_LINES_MAX = 600
+FUNCTION_LINES_MAX = 40
+
+# Modules that no .pyx of ours cimports from: they are only called from Python.
+NO_HEADER = {"sweep": "one def for the control thread"}
+
+
+def modules(package: str) -> dict[str, list[Path]]:
+    """Dotted name inside the package -> its sources (.py, or .pxd and .pyx). A package counts as one name
+    when its own files are the floor (config)."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted((ROOT / package).rglob("*")):
+        if (
+            path.suffix not in {".py", ".pyx", ".pxd"}
+            or "_testing" in path.parts
+            or path.name == "__init__.py"
+        ):
+            continue
+        parts = path.relative_to(ROOT / package).with_suffix("").parts
+        name = parts[0] if parts[0] == "config" else ".".join(parts)
+        found.setdefault(name, []).append(path)
+    return found
+
+
+def imports(path: Path, package: str) -> set[str]:
+    """Names inside `package` that a source imports or cimports."""
+    text = path.read_text()
+    found: set[str] = set()
+    if path.suffix == ".py":
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            elif isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+    else:
+        for match in re.finditer(r"^\s*(?:from (\S+) c?import (.*)|c?import (\S+))", text, re.MULTILINE):
+            found |= {match[1], f"{match[1]}.{match[2].split()[0]}"} if match[1] else {match[3]}
+    inside = {name.removeprefix(package + ".") for name in found if name.startswith(package + ".")}
+    return {"config" if name.split(".")[0] == "config" else name for name in inside}
+
+
+@pytest.mark.parametrize(
+    ("package", "floors"), [("fastpath", FASTPATH_FLOORS), ("pyfastpath", PYFASTPATH_FLOORS)]
+)
+def test_a_module_imports_only_from_lower_floors(package, floors):
+    floor_of = {name: number for number, names in enumerate(floors) for name in names.split()}
+    wrong = []
+    for name, paths in modules(package).items():
+        assert name in floor_of, f"{package}.{name} stands on no floor: add it to the list in this file"
+        for used in {item for path in paths for item in imports(path, package)} - {name}:
+            if used in floor_of and floor_of[used] >= floor_of[name]:
+                wrong.append(f"{package}.{name} imports {used}, which is not below it")
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("package", ["fastpath", "pyfastpath"])
+def test_the_list_of_floors_names_no_ghost(package):
+    floors = FASTPATH_FLOORS if package == "fastpath" else PYFASTPATH_FLOORS
+    assert {name for names in floors for name in names.split()} <= set(modules(package))
+
+
+def test_the_data_plane_knows_no_control_plane():
+    forbidden = re.compile(
+        r"^\s*(?:from|import|cimport)\s+(pyfastpath|asyncio|logging|numpy)\b", re.MULTILINE
+    )
+    for path in sources("fastpath"):
+        assert not forbidden.search(path.read_text()), path
+
+
+def test_only_one_file_declares_the_kernel():
+    """linux.pxd declares system calls; only the batch layer, the loop and the load tools make them."""
+    header = re.compile(r"cdef extern from \"<(?:sys|netinet|linux|arpa)/")
+    calls = re.compile(r"\b(?:recvmmsg|sendmmsg|recvmsg|sendmsg|recvfrom|sendto|epoll_p?wait2?)\(")
+    may_call = {"linux", "batch", "generator", "sink", "trunk_sink"}
+    for path in sources("fastpath"):
+        if path.stem != "linux":
+            assert not header.search(path.read_text()), f"{path}: kernel declarations belong into linux.pxd"
+        if path.stem not in may_call:
+            assert not calls.search(path.read_text()), f"{path}: I/O belongs into batch.pyx"
+
+
+def test_every_pyx_has_its_header_or_a_reason():
+    for path in (ROOT / "fastpath").glob("*.pyx"):
+        assert path.with_suffix(".pxd").exists() or path.stem in NO_HEADER, path
+
+
+def test_nothing_is_tuned_to_the_builders_cpu():
+    for name in ("setup.py", "Makefile", "pyproject.toml"):
+        assert not re.search(r"^[^#]*-(?:march|mtune)=", (ROOT / name).read_text(), re.MULTILINE), name
+
+
+# ---- sizes ------------------------------------------------------------------------------------------
+
+
+def sources(*packages: str) -> list[Path]:
+    """Our own sources, generated files left out."""
+    kinds = {".py", ".pyx", ".pxd", ".h"}
+    return [
+        path for package in packages for path in sorted((ROOT / package).rglob("*")) if path.suffix in kinds
+    ]
+
+
+def lines(path: Path) -> int:
+    return path.read_text().count("\n")
+
+
+def test_no_module_is_too_long():
+    long = {
+        str(path): lines(path) for path in sources("fastpath", "pyfastpath") if lines(path) > MODULE_LINES_MAX
+    }
+    assert not long
+
+
+def test_the_data_plane_can_be_held_by_one_person():
+    total = sum(
+        lines(path) for path in (ROOT / "fastpath").glob("*.p[yx][xd]") if path.stem not in NOT_DATA_PLANE
+    )
+    assert total <= DATA_PLANE_LINES_MAX
+
+
+def python_functions(path: Path) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+            yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", node.end_lineno - node.lineno + 1
+
+
+def test_no_function_is_too_long():
+    long = {}
+    for path in sources("fastpath", "pyfastpath"):
+        if path.suffix == ".py":
+            long |= {name: size for name, size in python_functions(path) if size > FUNCTION_LINES_MAX}
+        elif path.suffix in {".pyx", ".pxd"}:
+            for function in functions(path):
+                body = "\n".join(function.body).rstrip().count("\n") + 1
+                if body > FUNCTION_LINES_MAX:
+                    long[f"{path.relative_to(ROOT)}:{function.line} {function.name}"] = body
+    assert not long
+
+
+# ---- tests and words --------------------------------------------------------------------------------
+
+
+# A module whose tests have another name: module -> file under tests/.
+TESTED_ELSEWHERE: dict[str, str] = {}
+
+
+def test_every_module_has_a_test_file():
+    missing = []
+    for package, prefix in (("fastpath", "fastpath/"), ("pyfastpath", "")):
+        for paths in modules(package).values():
+            path = paths[0].relative_to(ROOT / package)
+            own = Path("tests") / prefix / path.parent / f"test_{path.stem}.py"
+            if not (ROOT / TESTED_ELSEWHERE.get(str(Path(package) / path), str(own))).exists():
+                missing.append(f"{Path(package) / path}: {own}")
+    assert not missing, "no test file for\n" + "\n".join(missing)
+
+
+def tracked() -> list[Path]:
+    """What is in the repository; in an exported tree, whatever lies in it and is not built."""
+    said = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if said.returncode == 0:
+        return [ROOT / name for name in said.stdout.split("\0") if name and (ROOT / name).is_file()]
+    hidden = re.compile(r"(^|/)(\.(?!ci)[^/]+|build|dist|node_modules|__pycache__)(/|$)|\.(so|egg-info)")
+    return [p for p in ROOT.rglob("*") if p.is_file() and not hidden.search(str(p.relative_to(ROOT)))]
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    for path in tracked():
+        if path.suffix in {".pcap", ".png", ".svg"} or path == Path(__file__):
+            continue
+        try:
+            yield path, path.read_text()
+        except UnicodeDecodeError:
+            continue
+
+
+def test_nothing_is_promised():
+    promise = re.compile(r"\b(?:TODO|FIXME|XXX|HACK)\b|\bfor now\b|\bplaceholder\b", re.IGNORECASE)
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path, text in texts()
+        for number, line in enumerate(text.splitlines(), start=1)
+        if promise.search(line)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_nothing_names_the_machine_it_was_written_on():
+    private = re.compile(r"(?<![\w.~])/(?:work|home/\w+|root|Users)/|\.\./shared|/tmp/bash")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path, text in texts()
+        for number, line in enumerate(text.splitlines(), start=1)
+        if private.search(line)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_words_have_one_meaning():
+    """A flow is never a peer, a channel or a connection."""
+    wrong = re.compile(r"\b\w*(?:peer|channel)s?\b|\bconnection_(?:table|key|id)\b", re.IGNORECASE)
+    fine = re.compile(r"data.channels|Peer[A-Z]|RTCPeer", re.IGNORECASE)
+    found = []
+    for path in sources("fastpath", "pyfastpath"):
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            found += (
+                [f"{path.relative_to(ROOT)}:{number}: {line.strip()}"]
+                if wrong.search(fine.sub("", line))
+                else []
+            )
+    assert not found, "\n".join(found)
+
+
+# ---- documents --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_printed_documents_are_current(name):
+    assert (ROOT / name).read_text(encoding="utf-8") == DOCUMENTS[name](), "run `make docs`"
+
+
+def test_the_readme_shows_both_commands():
+    text = (ROOT / "README.md").read_text()
+    assert re.search(r"^\s*make run\b", text, re.MULTILINE)
+    assert re.search(r"^\s*make test\b", text, re.MULTILINE)
+
+
+def test_links_between_documents_lead_somewhere():
+    broken = []
+    for path in tracked():
+        if path.suffix != ".md":
+            continue
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text()):
+            if not re.match(r"[a-z]+:", target) and not (path.parent / target).exists():
+                broken.append(f"{path.relative_to(ROOT)}: {target}")
+    assert not broken, "\n".join(broken)
+
+
+def test_the_road_has_the_headings_of_the_overview():
+    """docs/life-of-a-datagram.md tells the road step by step, under the names of the modules."""
+    text = (ROOT / "docs" / "life-of-a-datagram.md").read_text()
+    headings = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    road = [
+        "batch.receive",
+        "demux",
+        "flows.lookup",
+        "stun",
+        "token",
+        "flows.insert",
+        "verdict",
+        "trunk",
+        "batch.send",
+    ]
+    position = -1
+    for step in road:
+        position = next((n for n, heading in enumerate(headings) if n > position and step in heading), -1)
+        assert position >= 0, f"no heading for {step} in its order: {headings}"
+
+
+def test_one_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    from pyfastpath import __version__
+
+    changelog = re.search(r"^## \[(\d+\.\d+\.\d+)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert changelog is not None
+    assert project["version"] == __version__ == changelog[1]
+
+
+def test_the_licence_is_the_one_that_is_declared():
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["license"] == "Apache-2.0"
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in text
+    assert "Version 2.0, January 2004" in text
+
+
+def test_the_relay_alone_pulls_neither_aiortc_nor_plots():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    base = " ".join(project["dependencies"]).lower()
+    for heavy in ("aiortc", "pylibsrtp", "matplotlib", "pytest", "scapy", "cffi"):
+        assert heavy not in base
+    assert set(project["optional-dependencies"]) == {"transceiver", "bench", "dev"}
+
+
+@pytest.mark.parametrize(
+    "target", ["run", "build", "test", "lint", "purity", "debug", "asan", "bench-smoke", "docs", "help"]
+)
+def test_the_makefile_has_every_target_and_help_says_what_it_does(target):
+    assert re.search(rf"^{target}:.*## \S", (ROOT / "Makefile").read_text(), re.MULTILINE)
