@@ -122,9 +122,8 @@ cdef inline bint client_is_special(const fp_client *client) noexcept nogil:
                 or (a[0] == 169 and a[1] == 254)  # link-local (RFC 3927)
                 or (a[0] == 172 and a[1] & 0xf0 == 16)  # 172.16.0.0/12 (RFC 1918)
                 or (a[0] == 192 and a[1] == 168))  # 192.168.0.0/16
-    # ::/8 holds ::, ::1, v4-mapped and NAT64; fc00::/6 holds fc00::/7 unique local, fe80::/10 link-local,
-    # fec0::/10 site-local and ff00::/8 multicast (RFC 4291 section 2.4, RFC 4193)
-    return a[0] == 0 or a[0] >= 0xfc
+    # IANA gives out global unicast from 2000::/3 only (RFC 4291 section 2.4)
+    return a[0] & 0xe0 != 0x20
 
 
 cdef inline bint network_holds(const uint8_t *network, uint8_t family, uint8_t prefix,

@@ -3,7 +3,7 @@
 Whatever reads bytes gets a copy in a heap block of exactly their length, so that the sanitizers see a
 read of one byte too many.
 """
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
@@ -30,11 +30,15 @@ REPLAY_CODES = {REPLAY_OK: "ok", REPLAY_OLD_EPOCH: "old_epoch", REPLAY_SEEN: "re
 REPLAY_BITS = FP_REPLAY_BITS
 
 
+cdef inline size_t size(bytes data) noexcept:
+    return <size_t>len(data)
+
+
 cdef uint8_t *exact(bytes data) except NULL:
-    cdef uint8_t *block = <uint8_t *>malloc(len(data))
+    cdef uint8_t *block = <uint8_t *>malloc(size(data))
     if block == NULL:
         raise MemoryError
-    memcpy(block, <const char *>data, len(data))
+    memcpy(block, <const char *>data, size(data))
     return block
 
 
@@ -49,7 +53,7 @@ cdef const uint8_t *sixteen(bytes data) except NULL:
 def siphash(bytes key, bytes data):
     cdef uint8_t *block = exact(data)
     try:
-        return c_siphash(sixteen(key), block, len(data))
+        return c_siphash(sixteen(key), block, size(data))
     finally:
         free(block)
 
@@ -59,7 +63,7 @@ def siphash128(bytes key, bytes data):
     cdef uint64_t out[2]
     cdef uint8_t *block = exact(data)
     try:
-        c_siphash128(sixteen(key), block, len(data), out)
+        c_siphash128(sixteen(key), block, size(data), out)
         return (<const uint8_t *>out)[:16]
     finally:
         free(block)
@@ -90,7 +94,7 @@ def aes_refuses(bytes block):
 def demux(bytes data):
     cdef uint8_t *block = exact(data)
     try:
-        return c_demux(block, len(data))
+        return c_demux(block, size(data))
     finally:
         free(block)
 
@@ -102,9 +106,9 @@ def stun_parse(bytes data):
     cdef stun_message message
     cdef uint8_t *block = exact(data)
     try:
-        if c_stun_parse(block, len(data), &message) != STUN_OK:
+        if c_stun_parse(block, size(data), &message) != STUN_OK:
             return None
-        ufrag = message.ufrag[:message.ufrag_length] if message.ufrag != NULL else None
+        ufrag = message.ufrag[:<Py_ssize_t>message.ufrag_length] if message.ufrag != NULL else None
         return message.type, message.transaction[:12], ufrag, bool(message.has_fingerprint)
     finally:
         free(block)
@@ -114,7 +118,7 @@ def stun_fingerprint_holds(bytes data):
     """For messages that stun_parse accepts."""
     cdef uint8_t *block = exact(data)
     try:
-        return bool(c_fingerprint_holds(block, len(data)))
+        return bool(c_fingerprint_holds(block, size(data)))
     finally:
         free(block)
 
@@ -122,7 +126,7 @@ def stun_fingerprint_holds(bytes data):
 def ufrag_is_valid(bytes ufrag):
     cdef uint8_t *block = exact(ufrag)
     try:
-        return bool(c_ufrag_is_valid(block, len(ufrag)))
+        return bool(c_ufrag_is_valid(block, size(ufrag)))
     finally:
         free(block)
 
@@ -132,7 +136,7 @@ def ufrag_is_valid(bytes ufrag):
 def token_has_shape(bytes ufrag):
     cdef uint8_t *block = exact(ufrag)
     try:
-        return bool(c_token_has_shape(block, len(ufrag)))
+        return bool(c_token_has_shape(block, size(ufrag)))
     finally:
         free(block)
 
@@ -171,7 +175,8 @@ cdef class TokenKeys:
             return "forged", None
         return TOKEN_CODES[code], {
             "expires": fields.expires, "cluster": fields.cluster, "xcvr": fields.xcvr,
-            "incarnation": fields.incarnation, "traffic_class": fields.traffic_class, "session": fields.session}
+            "incarnation": fields.incarnation, "traffic_class": fields.traffic_class,
+            "session": fields.session}
 
     def not_forged_at_random(self, uint64_t seed, uint32_t count):
         """How many of `count` random strings of 22 digits pass."""
@@ -244,7 +249,7 @@ def trunk_header_of(bytes data):
     cdef trunk_header header
     cdef uint8_t *block = exact(data)
     try:
-        if trunk_parse_header(block, len(data), &header) != TRUNK_OK:
+        if trunk_parse_header(block, size(data), &header) != TRUNK_OK:
             return None
         return bool(header.tagged), header.key_id, header.epoch, header.sequence
     finally:
@@ -263,7 +268,7 @@ def trunk_records(bytes data):
     block = exact(data)
     try:
         while True:
-            code = trunk_next_record(block, len(data), &offset, &record)
+            code = trunk_next_record(block, size(data), &offset, &record)
             if code == TRUNK_END:
                 return found
             found.append((record.flags, client_fields(&record.client), record.payload[:record.length])
@@ -272,23 +277,23 @@ def trunk_records(bytes data):
         free(block)
 
 
-def build_trunk_header(bint tagged, int key_id, uint32_t epoch, uint32_t sequence):
+def build_trunk_header(bint tagged, uint8_t key_id, uint32_t epoch, uint32_t sequence):
     cdef uint8_t out[TRUNK_HEADER_BYTES]
     trunk_build_header(out, tagged, key_id, epoch, sequence)
     return out[:TRUNK_HEADER_BYTES]
 
 
-def build_trunk_record(int flags, tuple client_tuple, bytes payload):
+def build_trunk_record(uint8_t flags, tuple client_tuple, bytes payload):
     cdef fp_client client = make_client(client_tuple)
-    cdef size_t needed = trunk_record_bytes(client.family, len(payload))
+    cdef size_t needed = trunk_record_bytes(client.family, size(payload))
     cdef uint8_t *out = <uint8_t *>malloc(needed)
     cdef uint8_t *place
     if out == NULL:
         raise MemoryError
     try:
-        place = trunk_build_record_header(out, flags, &client, len(payload))
-        memcpy(place, <const char *>payload, len(payload))
-        return out[:place - out + len(payload)]
+        place = trunk_build_record_header(out, flags, &client, <uint16_t>size(payload))
+        memcpy(place, <const char *>payload, size(payload))
+        return out[:<Py_ssize_t>needed]
     finally:
         free(out)
 
@@ -296,7 +301,7 @@ def build_trunk_record(int flags, tuple client_tuple, bytes payload):
 def trunk_tag(bytes key, bytes data):
     cdef uint8_t out[TRUNK_TAG_BYTES]
     cdef uint8_t *block = exact(data)
-    c_trunk_tag(sixteen(key), block, len(data), out)
+    c_trunk_tag(sixteen(key), block, size(data), out)
     free(block)
     return out[:TRUNK_TAG_BYTES]
 
@@ -304,7 +309,7 @@ def trunk_tag(bytes key, bytes data):
 def trunk_tag_holds(bytes key, bytes data):
     cdef uint8_t *block = exact(data)
     try:
-        return bool(c_trunk_tag_holds(sixteen(key), block, len(data)))
+        return bool(c_trunk_tag_holds(sixteen(key), block, size(data)))
     finally:
         free(block)
 
@@ -325,7 +330,7 @@ cdef class ReplayWindow:
 
 # ---- addresses ------------------------------------------------------------------------------------
 
-def client_of_sockaddr(bytes name, int ingress):
+def client_of_sockaddr(bytes name, uint8_t ingress):
     """(address16, port, ingress, family) of a sockaddr; None when its family is another."""
     cdef fp_client client
     cdef uint8_t *block = exact(name)
@@ -364,6 +369,6 @@ def is_special(tuple fields):
     return bool(client_is_special(&client))
 
 
-def holds(bytes network, int family, int prefix, tuple fields):
+def holds(bytes network, uint8_t family, uint8_t prefix, tuple fields):
     cdef fp_client client = make_client(fields)
     return bool(network_holds(sixteen(network), family, prefix, &client))

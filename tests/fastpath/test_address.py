@@ -17,17 +17,11 @@ SPECIAL = [  # a flow to one of these needs allow_clients
     ipaddress.ip_network(network)
     for network in (
         *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
-        *(
-            "192.168.0.0/16",
-            "224.0.0.0/3",
-            "::/8",
-            "fc00::/7",
-            "fe80::/10",
-            "fec0::/10",
-            "ff00::/8",
-            "fe00::/9",
-        ),
+        *("192.168.0.0/16", "224.0.0.0/3", "::/3", "4000::/2", "8000::/1"),
     )
+]
+LOCAL = [
+    ipaddress.IPv6Address(text) for text in ("::1", "fc00::1", "fdff::1", "fe80::1", "fec0::1", "ff02::1")
 ]
 EDGES = [
     ipaddress.ip_address(int(edge) + step) if edge.version == 4 else ipaddress.IPv6Address(int(edge) + step)
@@ -39,7 +33,7 @@ ADDRESSES = st.one_of(
     st.integers(0, 2**32 - 1).map(ipaddress.IPv4Address),
     st.integers(0, 2**128 - 1).map(ipaddress.IPv6Address),
     st.integers(0, 2**32 - 1).map(lambda low: ipaddress.IPv6Address(0xFFFF << 32 | low)),
-    st.sampled_from(EDGES),
+    st.sampled_from(EDGES + LOCAL),
 )
 PORTS = st.integers(0, 65535)
 
