@@ -146,6 +146,50 @@ class Engine:
             self._loop.call_soon_threadsafe(self.stop, WORKER_FAILED)
 
 
+class KeeperEnd:
+    """The engine's end of the socket to its keeper: a signal's number comes in as a byte, news go out."""
+
+    def __init__(self, fd: int, engine: Engine, log_handler: logs.ReopenableHandler) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._socket.setblocking(False)
+        self._engine = engine
+        self._log_handler = log_handler
+        self._orders: dict[signal.Signals, Callable[[], None]] = {
+            signal.SIGTERM: engine.drain_and_stop,
+            signal.SIGINT: engine.stop,
+            signal.SIGHUP: self._hang_up,
+            signal.SIGUSR1: lambda: engine.control.set_draining(True),
+            signal.SIGUSR2: lambda: log.warning("upgrade is not in this version"),
+        }
+
+    def attend(self) -> None:
+        """Say that the engine has started, and take orders from now on."""
+        self._tell(STARTED)
+        self._engine.on_reload = lambda: self._tell(RELOADED)
+        asyncio.get_running_loop().add_reader(self._socket, self._spoken)
+
+    def _spoken(self) -> None:
+        numbers = self._socket.recv(64)
+        if not numbers:
+            log.error("the keeper is gone: ending, so that another can have its sockets")
+            asyncio.get_running_loop().remove_reader(self._socket)
+            self._engine.stop()
+        for number in numbers:
+            self._orders[signal.Signals(number)]()
+
+    def _hang_up(self) -> None:
+        self._log_handler.reopen()
+        try:
+            self._engine.reload()
+        except ConfigError as error:
+            for one in (error, *error.others):
+                log.error("not reloaded: %s", one)  # noqa: TRY400 - its sentence says it all
+
+    def _tell(self, news: bytes) -> None:
+        with contextlib.suppress(OSError):  # the keeper is gone, or has more unread news than fit
+            self._socket.send(news)
+
+
 async def serve(manifest: Manifest, log_handler: logs.ReopenableHandler) -> int:
     """The engine process from attached memory to its exit code."""
     engine = Engine(
@@ -153,44 +197,7 @@ async def serve(manifest: Manifest, log_handler: logs.ReopenableHandler) -> int:
         manifest.config,
         load=lambda: load(manifest.file or None, flags=manifest.flags),
     )
-    keeper = socket.socket(fileno=manifest.keeper)
-    keeper.setblocking(False)
-
-    def hang_up() -> None:
-        log_handler.reopen()
-        try:
-            engine.reload()
-        except ConfigError as error:
-            for one in (error, *error.others):
-                log.error("not reloaded: %s", one)  # noqa: TRY400 - its sentence says it all
-
-    orders: dict[signal.Signals, Callable[[], None]] = {
-        signal.SIGTERM: engine.drain_and_stop,
-        signal.SIGINT: engine.stop,
-        signal.SIGHUP: hang_up,
-        signal.SIGUSR1: lambda: engine.control.set_draining(True),
-        signal.SIGUSR2: lambda: log.warning("upgrade is not in this version"),
-    }
-
-    def keeper_spoke() -> None:
-        numbers = keeper.recv(64)
-        if not numbers:
-            log.error("the keeper is gone: ending, so that another can have its sockets")
-            engine.stop()
-            asyncio.get_running_loop().remove_reader(keeper)
-        for number in numbers:
-            orders[signal.Signals(number)]()
-
-    def started() -> None:
-        keeper.send(STARTED)
-        engine.on_reload = lambda: tell(RELOADED)
-        asyncio.get_running_loop().add_reader(keeper, keeper_spoke)
-
-    def tell(news: bytes) -> None:
-        with contextlib.suppress(OSError):  # a keeper that is gone, or that has unread news of this kind
-            keeper.send(news)
-
-    return await engine.run(started)
+    return await engine.run(KeeperEnd(manifest.keeper, engine, log_handler).attend)
 
 
 def main() -> int:

@@ -97,12 +97,6 @@ def _secret_in(kind: type, value: str) -> Secret:
 
 def open_relay(config: RelayConfig) -> Opening:
     """Open and format everything a configuration asks for; nothing stays open when one part fails."""
-    if len(config.listen) > LISTENERS:
-        raise ConfigError(
-            f"{len(config.listen)} addresses, at most {LISTENERS} fit.",
-            "Listen on a wildcard address.",
-            key="listen",
-        )
     sockets.reserve_descriptors(config.plain_ports + config.plain_ports_ipv6)
     with contextlib.ExitStack() as undo:
 
@@ -121,10 +115,8 @@ def open_relay(config: RelayConfig) -> Opening:
             ),
             listeners=tuple(map(str, listeners)),
             admin_unix=keep(sockets.open_unix(Path(config.admin_socket))) if config.admin_socket else -1,
-            admin_tcp=keep(sockets.open_tcp(Endpoint.parse(config.admin_tcp))) if config.admin_tcp else -1,
-            health=keep(sockets.open_tcp(Endpoint.parse(config.health_listen)))
-            if config.health_listen
-            else -1,
+            admin_tcp=_open_tcp(config.admin_tcp, keep),
+            health=_open_tcp(config.health_listen, keep),
             memory=memory.create(
                 memory.TableSizes(
                     shards=config.shards,
@@ -150,6 +142,12 @@ def _open_clients(
     config: RelayConfig, keep: Callable[[int], int]
 ) -> tuple[list[tuple[int, ...]], list[Endpoint]]:
     """Client sockets by shard and listener, and the bound addresses."""
+    if len(config.listen) > LISTENERS:
+        raise ConfigError(
+            f"{len(config.listen)} addresses, at most {LISTENERS} fit.",
+            "Listen on a wildcard address.",
+            key="listen",
+        )
     by_listener, bound = [], []
     for listen in config.listen:
         endpoint = listen.endpoint
@@ -189,6 +187,10 @@ def _open_plain(
         for index in range(first, first + count):
             opened[index] = keep(sockets.open_plain(Endpoint(ip_address(address), 0)).fd)
     return opened
+
+
+def _open_tcp(text: str, keep: Callable[[int], int]) -> int:
+    return keep(sockets.open_tcp(Endpoint.parse(text))) if text else -1
 
 
 def _warn_if_short(opened: sockets.Opened, asked_bytes: int) -> None:
