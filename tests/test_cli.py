@@ -14,6 +14,18 @@ from pyfastpath.config.document import has_flag
 from tests.support.relay import free_port, running_relay
 
 KEY = "000102030405060708090a0b0c0d0e0f"
+TOKEN_RELAY = f"""
+trunk_port = 4000
+cluster = 7
+token_keys = ["3:{KEY}"]
+
+[[backends]]
+id = "x1"
+address = "127.0.0.1:5000"
+mode = "trunk"
+transceiver = 42
+incarnation = 2
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -142,10 +154,7 @@ def test_doctor_ends_with_1_when_a_port_is_taken(capsys):
 
 def test_a_token_is_minted_inspected_and_explained_by_its_verdict(tmp_path, capsys):
     file = tmp_path / "relay.toml"
-    file.write_text(
-        f"X"
-        "[[backends]]\nid = 'x1'\naddress = '127.0.0.1:5000'\nmode = 'trunk'\ntransceiver = 42\nincarnation = 2\n"
-    )
+    file.write_text(TOKEN_RELAY)
     assert run(["token", "mint", "-c", str(file), "--backend", "x1", "--class", "video", "--count", "2"]) == 0
     first, second = capsys.readouterr().out.split()
     assert first != second
