@@ -18,7 +18,7 @@ cdef class Arrivals:
         self.state = <arrivals *>calloc(1, sizeof(arrivals))
         if self.state == NULL:
             raise MemoryError("no memory for arrivals")
-        self.state.tallies = <probe_tally *>calloc(max(flows, 1), sizeof(probe_tally))
+        self.state.tallies = <probe_tally *>calloc(<size_t>flows + 1, sizeof(probe_tally))
         if self.state.tallies == NULL:
             raise MemoryError(f"no memory for the tallies of {flows} flows")
         self.state.flows, self.state.run = flows, run

@@ -77,17 +77,17 @@ cdef void send_prepare(generator_state *g) noexcept nogil:
         control.cmsg_len = CMSG_LEN(sizeof(in_pktinfo))
 
 
-cdef inline void set_source(generator_state *g, int i, uint32_t flow) noexcept nogil:
+cdef inline void set_source(generator_state *g, uint32_t i, uint32_t flow) noexcept nogil:
     (<in_pktinfo *>CMSG_DATA(CMSG_FIRSTHDR(&g.send.messages[i].msg_hdr))).ipi_spec_dst.s_addr = (
         htonl(source_of(g, flow)))
 
 
-cdef int transmit(generator_state *g, uint32_t turn, int count) noexcept nogil:
+cdef uint32_t transmit(generator_state *g, uint32_t turn, uint32_t count) noexcept nogil:
     """Sends the first `count` of the batch; how many the kernel took. A refusal other than a full buffer
     is remembered and ends the run."""
-    cdef int taken = sendmmsg(g.fds[turn], g.send.messages, <unsigned int>count, MSG_DONTWAIT)
+    cdef int taken = sendmmsg(g.fds[turn], g.send.messages, count, MSG_DONTWAIT)
     if taken >= 0:
-        return taken
+        return <uint32_t>taken
     if errno == EAGAIN or errno == ENOBUFS or errno == EINTR:
         g.counters.blocked += 1
     else:
@@ -95,15 +95,14 @@ cdef int transmit(generator_state *g, uint32_t turn, int count) noexcept nogil:
     return 0
 
 
-cdef int send_probes(generator_state *g, const generator_plan *plan, int count,
-                     uint64_t now_ns) noexcept nogil:
+cdef uint32_t send_probes(generator_state *g, const generator_plan *plan, uint32_t count,
+                          uint64_t now_ns) noexcept nogil:
     """Sends up to `count` (<= 64) probes from one socket, its flows in turn; how many went out."""
     cdef uint32_t turn = g.turn
     cdef uint32_t mine = flows_of(g, turn)
-    cdef uint32_t position = g.cursor[turn], flow
+    cdef uint32_t position = g.cursor[turn], flow, i, taken
     cdef uint64_t late_ns
     cdef probe fields
-    cdef int i, taken
     fields.run = g.run
     for i in range(count):
         flow = ((position + i) % mine) * g.sockets + turn
@@ -173,7 +172,7 @@ cdef uint32_t receive_socket(generator_state *g, int fd, uint64_t *arrived) noex
             else:
                 note_echo(g, i, now_ns)
             g.receive.messages[i].msg_hdr.msg_controllen = GENERATOR_CONTROL_BYTES
-        arrived[0] += count
+        arrived[0] += <uint64_t>count
         if count < GENERATOR_BATCH:
             break
     return confirmed
@@ -206,11 +205,11 @@ cdef uint32_t request_batch(generator_state *g, uint32_t turn, uint32_t *positio
             continue
         g.send.vectors[count].iov_len = g.request_offsets[flow + 1] - g.request_offsets[flow]
         memcpy(g.send.data[count], g.requests + g.request_offsets[flow], g.send.vectors[count].iov_len)
-        set_source(g, <int>count, flow)
+        set_source(g, count, flow)
         count += 1
     if count == 0:
         return 0
-    transmit(g, turn, <int>count)
+    transmit(g, turn, count)
     end_ns = monotonic_ns() + RETRY_NS
     while confirmed < count and monotonic_ns() < end_ns and not g.stop:
         wait_ns(g, 1_000_000)
@@ -282,7 +281,7 @@ cdef void run_plan(generator_state *g, generator_plan *plan) noexcept nogil:
             receive_all(g, &arrived)
         may = least(allowance(g, plan, now_ns), plan.limit - (g.counters.sent - plan.first))
         if may:
-            send_probes(g, plan, <int>least(may, GENERATOR_BATCH), now_ns)
+            send_probes(g, plan, <uint32_t>least(may, GENERATOR_BATCH), now_ns)
         else:
             rest(g, plan, now_ns)
 
@@ -361,11 +360,11 @@ cdef class Generator:
         self.echoes = Arrivals(g.flows, g.run)
         g.echoes = self.echoes.state
         g.confirmed = <uint8_t *>calloc(g.flows, 1)
-        g.requests = <uint8_t *>calloc(1, packed.shape[0])
+        g.requests = <uint8_t *>calloc(1, <size_t>packed.shape[0])
         g.request_offsets = <uint32_t *>calloc(g.flows + 1, sizeof(uint32_t))
         if not (g.sequences and g.confirmed and g.requests and g.request_offsets):
             raise MemoryError(f"no memory for {g.flows} flows")
-        memcpy(g.requests, &packed[0], packed.shape[0])
+        memcpy(g.requests, &packed[0], <size_t>packed.shape[0])
         for flow, request in enumerate(requests):
             g.request_offsets[flow + 1] = g.request_offsets[flow] + <uint32_t>len(request)
 

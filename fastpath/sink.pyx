@@ -74,7 +74,7 @@ cdef int sort_batch(sink_state *s, int count) noexcept nogil:
             reply(s, replies, i, s.data[i], length)
             replies += 1
             s.counters.echoed += 1
-    s.counters.datagrams += count
+    s.counters.datagrams += <uint64_t>count
     arrivals_publish(s.into)
     return replies
 
@@ -160,9 +160,10 @@ cdef class Sink:
         s.end_ns = monotonic_ns() + <uint64_t>duration_ms * 1_000_000
         with nogil:
             run_sink(s)
+        s.stop = 0
 
     def stop(self) -> None:
-        """Ends a run of another thread within 50 ms."""
+        """Ends a run of another thread within 50 ms; a run that has not begun ends at once."""
         self.state.stop = 1
 
     def counters(self) -> dict:

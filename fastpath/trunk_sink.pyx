@@ -277,8 +277,8 @@ cdef class TrunkSink:
     flows, run, acknowledged   see Arrivals
     """
 
-    def __cinit__(self, address, *, flows=0, run=1, acknowledged=None, key=None, int key_id=0,
-                  int mtu_bytes=1400, identity=(0, 0, 0)):
+    def __cinit__(self, address, *, flows=0, run=1, acknowledged=None, key=None, uint8_t key_id=0,
+                  uint32_t mtu_bytes=1400, identity=(0, 0, 0)):
         self.state = <trunk_sink_state *>calloc(1, sizeof(trunk_sink_state))
         if self.state == NULL:
             raise MemoryError("no memory for a trunk sink")
@@ -335,9 +335,10 @@ cdef class TrunkSink:
         s.end_ns = monotonic_ns() + <uint64_t>duration_ms * 1_000_000
         with nogil:
             run_trunk_sink(s)
+        s.stop = 0
 
     def stop(self) -> None:
-        """Ends a run of another thread within 50 ms."""
+        """Ends a run of another thread within 50 ms; a run that has not begun ends at once."""
         self.state.stop = 1
 
     def counters(self) -> dict:

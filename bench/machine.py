@@ -1,0 +1,83 @@
+"""The machine card: what a reader must know about the machine to make sense of a figure."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+CPU = Path("/sys/devices/system/cpu")
+NET = Path("/proc/sys/net/core")
+
+
+def card() -> dict[str, Any]:
+    """CPU, kernel, versions, buffers, governor and load at this moment."""
+    return {
+        "cpu": _cpu_model(),
+        "cpus": os.cpu_count(),
+        "hypervisor": "hypervisor" in _cpuinfo("flags").split(),
+        "governor": _read(CPU / "cpu0/cpufreq/scaling_governor") or "not exposed",
+        "mitigations": _mitigations(),
+        "kernel": platform.release(),
+        "buffers_bytes": {name: _read(NET / name) for name in ("rmem_default", "rmem_max", "wmem_default")},
+        "python": platform.python_version(),
+        "cython": version("cython"),
+        "uvloop": version("uvloop"),
+        "go": output("go", "version"),
+        "compiler": output("gcc", "--version").splitlines()[0] if output("gcc", "--version") else "",
+        "load": os.getloadavg()[0],
+    }
+
+
+def commit() -> str:
+    """Short hash of what was measured; `-dirty` when the tree differs from it, `unknown` outside git."""
+    head = output("git", "rev-parse", "--short=10", "HEAD")
+    if not head:
+        return "unknown"
+    return head + ("-dirty" if output("git", "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def output(*command: str) -> str:
+    """What a command prints, empty when it is missing or fails."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
+
+
+def _cpuinfo(key: str) -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            return value.strip()
+    return ""
+
+
+def _cpu_model() -> str:
+    name = _cpuinfo("model name") or platform.machine()
+    numbers = [_cpuinfo(key) for key in ("cpu family", "model", "stepping")]
+    return (
+        f"{name} (family {numbers[0]}, model {numbers[1]}, stepping {numbers[2]})" if all(numbers) else name
+    )
+
+
+def _mitigations() -> dict[str, str]:
+    """CPU weaknesses the kernel does something about: they make every system call dearer."""
+    found = {path.name: _read(path) for path in sorted((CPU / "vulnerabilities").glob("*"))}
+    return {name: state for name, state in found.items() if state and state != "Not affected"}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+if __name__ == "__main__":
+    for key, value in card().items():
+        sys.stdout.write(f"{key}: {value}\n")

@@ -1,0 +1,41 @@
+"""One datagram's small steps: hash, STUN walk, token."""
+
+import os
+import time
+
+import pytest
+from fastpath.generator import binding_request
+
+from fastpath._testing import bench
+from pyfastpath.wire.token import mint
+
+COUNT = 200_000
+KEY = bytes(range(16))
+
+
+def test_siphash_of_a_flow_key(benchmark):
+    benchmark.extra_info["operations"] = COUNT
+    assert benchmark.pedantic(bench.siphash, args=(KEY, bytes(20), COUNT), rounds=20, warmup_rounds=2)
+
+
+def test_stun_parse(per_operation):
+    request = binding_request(b"0123456789abcdefABCDEF", os.urandom(12), b"password")
+    per_operation(bench.stun_parse, COUNT, request)
+
+
+@pytest.fixture
+def tokens():
+    now_s = int(time.time())
+    return [
+        mint(
+            KEY, serial % 7, expires_s=now_s + 3600, cluster=1, xcvr=serial, incarnation=1, session=serial
+        ).encode()
+        for serial in range(4096)
+    ]
+
+
+@pytest.mark.parametrize("library", [False, True], ids=["cpu", "libcrypto"])
+def test_token_verify(per_operation, benchmark, tokens, library):
+    table = bench.Tokens(KEY, tokens, library)
+    benchmark.extra_info["aes"] = table.implementation
+    per_operation(table.verify, COUNT, int(time.time()))
