@@ -169,7 +169,10 @@ class KeeperEnd:
         asyncio.get_running_loop().add_reader(self._socket, self._spoken)
 
     def _spoken(self) -> None:
-        numbers = self._socket.recv(64)
+        try:
+            numbers = self._socket.recv(64)
+        except ConnectionResetError:  # the keeper died with news of ours unread
+            numbers = b""
         if not numbers:
             log.error("the keeper is gone: ending, so that another can have its sockets")
             asyncio.get_running_loop().remove_reader(self._socket)
