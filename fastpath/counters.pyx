@@ -6,7 +6,8 @@ every snapshot.
 """
 from libc.string cimport memcpy
 
-from fastpath.atomic cimport fence_acquire, fence_release, load_acquire_u32, load_relaxed_u32, store_release_u32, store_relaxed_u32
+from fastpath.atomic cimport (
+    fence_acquire, fence_release, load_acquire_u32, load_relaxed_u32, store_relaxed_u32, store_release_u32)
 from fastpath.layout cimport FP_BATCH_BUCKETS, FP_RESIDENCE_BUCKETS, fp_counters, fp_shard_header
 
 cdef extern from *:
@@ -21,18 +22,20 @@ cdef extern from *:
         const char *help
     const fp_named fp_drop_list[]
     const fp_named fp_decision_list[]
-    enum:
-        FP_DROP_COUNT
-        FP_DECISION_COUNT
+    const int FP_DROP_COUNT
+    const int FP_DECISION_COUNT
 
-DROP_REASONS = tuple((fp_drop_list[i].name.decode(), fp_drop_list[i].help.decode()) for i in range(FP_DROP_COUNT))
+DROP_REASONS = tuple((fp_drop_list[i].name.decode(), fp_drop_list[i].help.decode())
+                     for i in range(FP_DROP_COUNT))
 """(name, help) of every drop reason, in enum order; the name is the metric label."""
 
-DECISIONS = tuple((fp_decision_list[i].name.decode(), fp_decision_list[i].help.decode()) for i in range(FP_DECISION_COUNT))
+DECISIONS = tuple((fp_decision_list[i].name.decode(), fp_decision_list[i].help.decode())
+                  for i in range(FP_DECISION_COUNT))
 """(name, help) of every way a new flow's route can be decided, in enum order."""
 
 
-cdef void counters_publish(fp_shard_header *header, fp_counters *shared, const fp_counters *mine) noexcept nogil:
+cdef void counters_publish(fp_shard_header *header, fp_counters *shared,
+                           const fp_counters *mine) noexcept nogil:
     cdef uint32_t sequence = header.counters_sequence
     store_relaxed_u32(&header.counters_sequence, sequence | 1)
     fence_release()
@@ -40,11 +43,12 @@ cdef void counters_publish(fp_shard_header *header, fp_counters *shared, const f
     store_release_u32(&header.counters_sequence, (sequence | 1) + 1)
 
 
-cdef void counters_read(const fp_shard_header *header, const fp_counters *shared, fp_counters *out) noexcept nogil:
+cdef void counters_read(const fp_shard_header *header, const fp_counters *shared,
+                        fp_counters *out) noexcept nogil:
     """Copy a consistent snapshot; after 1,000 tries (its writer died in the middle) a torn one."""
     cdef uint32_t before
-    cdef int attempt
-    for attempt in range(1000):
+    cdef int _attempt
+    for _attempt in range(1000):
         before = load_acquire_u32(&header.counters_sequence)
         memcpy(out, shared, sizeof(fp_counters))
         fence_acquire()

@@ -1,5 +1,6 @@
 # F0: layout.h for Cython: every struct, enum and constant under the same name; the header says what they
-# mean. (struct mmsghdr inside the batch memory is the kernel's, from linux.pxd.)
+# mean. A constant has the type of the field it is stored in; one that sizes an array is an enum, as Cython
+# wants it. (struct mmsghdr inside the batch memory is the kernel's, from linux.pxd.)
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.linux cimport iovec, mmsghdr
@@ -10,6 +11,7 @@ cdef extern from "layout.h" nogil:
     const uint16_t FP_NO_PORT
     const uint32_t FP_ROUTE_EMPTY
     const uint32_t FP_ROUTE_TOMBSTONE
+    const uint32_t FP_BACKENDS
 
     enum:
         FP_LAYOUT_VERSION
@@ -18,7 +20,6 @@ cdef extern from "layout.h" nogil:
         FP_TRUNK_BATCH
         FP_TRUNK_BYTES
         FP_CONTROL_BYTES
-        FP_BACKENDS
         FP_INGRESS
         FP_SHARDS
         FP_LISTENERS
@@ -31,54 +32,55 @@ cdef extern from "layout.h" nogil:
         FP_RESIDENCE_BUCKETS
         FP_BATCH_BUCKETS
 
-    enum:
-        FP_DROP_none
-        FP_DROP_not_webrtc
-        FP_DROP_oversize
-        FP_DROP_bad_stun
-        FP_DROP_no_route
-        FP_DROP_bad_token
-        FP_DROP_token_expired
-        FP_DROP_unknown_backend
-        FP_DROP_backend_unavailable
-        FP_DROP_draining
-        FP_DROP_client_not_allowed
-        FP_DROP_unknown_ingress
-        FP_DROP_unknown_flow
-        FP_DROP_provisional
-        FP_DROP_amplification
-        FP_DROP_flow_table_full
-        FP_DROP_no_upstream_port
-        FP_DROP_wrong_backend
-        FP_DROP_untrusted_trunk
-        FP_DROP_bad_trunk
-        FP_DROP_bad_tag
-        FP_DROP_old_epoch
-        FP_DROP_replayed
-        FP_DROP_bad_record
-        FP_DROP_send_blocked
-        FP_DROP_send_failed
-        FP_DROP_COUNT
+    const uint8_t FP_DROP_none
+    const uint8_t FP_DROP_not_webrtc
+    const uint8_t FP_DROP_oversize
+    const uint8_t FP_DROP_bad_stun
+    const uint8_t FP_DROP_no_route
+    const uint8_t FP_DROP_bad_token
+    const uint8_t FP_DROP_token_expired
+    const uint8_t FP_DROP_unknown_backend
+    const uint8_t FP_DROP_backend_unavailable
+    const uint8_t FP_DROP_draining
+    const uint8_t FP_DROP_client_not_allowed
+    const uint8_t FP_DROP_unknown_ingress
+    const uint8_t FP_DROP_unknown_flow
+    const uint8_t FP_DROP_provisional
+    const uint8_t FP_DROP_amplification
+    const uint8_t FP_DROP_flow_table_full
+    const uint8_t FP_DROP_no_upstream_port
+    const uint8_t FP_DROP_wrong_backend
+    const uint8_t FP_DROP_untrusted_trunk
+    const uint8_t FP_DROP_bad_trunk
+    const uint8_t FP_DROP_bad_tag
+    const uint8_t FP_DROP_old_epoch
+    const uint8_t FP_DROP_replayed
+    const uint8_t FP_DROP_bad_record
+    const uint8_t FP_DROP_send_blocked
+    const uint8_t FP_DROP_send_failed
 
     enum:
-        FP_DECISION_none
-        FP_DECISION_session_route
-        FP_DECISION_token
-        FP_DECISION_hash
-        FP_DECISION_bad_token
-        FP_DECISION_expired
-        FP_DECISION_unknown_backend
-        FP_DECISION_no_route
+        FP_DROP_COUNT
+
+    const uint8_t FP_DECISION_none
+    const uint8_t FP_DECISION_session_route
+    const uint8_t FP_DECISION_token
+    const uint8_t FP_DECISION_hash
+    const uint8_t FP_DECISION_bad_token
+    const uint8_t FP_DECISION_expired
+    const uint8_t FP_DECISION_unknown_backend
+    const uint8_t FP_DECISION_no_route
+
+    enum:
         FP_DECISION_COUNT
 
     enum:
         FP_UP
         FP_DOWN
 
-    enum:
-        FP_FORWARD
-        FP_DROP
-        FP_PUNT
+    const uint8_t FP_FORWARD
+    const uint8_t FP_DROP
+    const uint8_t FP_PUNT
 
     enum:
         FP_TRUNK
