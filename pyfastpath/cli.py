@@ -201,6 +201,27 @@ def doctor(
     raise typer.Exit(1 if any(item.level == "fail" for item in findings) else 0)
 
 
+@app.command()
+def explain(
+    what: Annotated[
+        str, typer.Argument(help="A ufrag, a datagram in hex, or a pcap file of the clients' side.")
+    ],
+    file: ConfigOption = None,
+    route: Annotated[
+        str, typer.Option(metavar="BACKEND", help="As if a session route to this backend were installed.")
+    ] = "",
+) -> None:
+    """Say what a relay with this configuration would decide, and by which rule. Needs no relay.
+
+    Ends with 1 if it would drop it. A capture is played through the slow twin of the data plane.
+    """
+    from pyfastpath.tools.explain import explain as answer
+
+    said = answer(what, load(file), route=route, wall_s=int(time.time()))
+    print("\n".join(said.lines))
+    raise typer.Exit(0 if said.routed else 1)
+
+
 @token_app.command("mint")
 def token_mint(
     file: ConfigOption = None,

@@ -51,8 +51,8 @@ PYFASTPATH_FLOORS = [
     "relay.health",
     "relay.engine",
     "relay.relay",
-    "tools.admin tools.doctor tools.tokens",
-    "tools.ctl",
+    "tools.admin tools.doctor tools.pcap tools.tokens",
+    "tools.ctl tools.explain",
     "cli",
     "__main__",
 ]
