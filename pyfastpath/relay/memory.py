@@ -20,7 +20,7 @@ from fastpath.shard import format_shard, format_shared, shard_bytes, shared_byte
 from pyfastpath.errors import SocketError
 
 NOTE_BYTES: Final = 1 << 20
-_NOTE_HEADER: Final = struct.Struct("=QII")  # generation, length, CRC-32 of what follows
+_NOTE_HEADER: Final = struct.Struct("=QII")  # generation, length, CRC-32 of generation and content
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,13 @@ def create(sizes: TableSizes) -> MemoryFds:
 
 def _memfd(name: str, size_bytes: int) -> int:
     """A sealed memfd: nobody can shrink it under a mapping, which would kill the engine with SIGBUS."""
+    fd = -1
     try:
         fd = os.memfd_create(f"fastpath-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(fd, size_bytes)
     except OSError as error:
+        if fd >= 0:
+            os.close(fd)
         raise SocketError(
             f"no memory for the {name} region of {size_bytes >> 20} MiB: {error.strerror}.",
             "Lower flows_max, routes_max or shards, or raise the memory limit.",
@@ -129,7 +132,7 @@ class Note:
             raise ValueError(f"a note holds {NOTE_BYTES - _NOTE_HEADER.size} bytes, not {len(content)}")
         generation = max(self._half(0), self._half(1))[0] + 1
         start = (generation & 1) * NOTE_BYTES
-        header = _NOTE_HEADER.pack(generation, len(content), zlib.crc32(content))
+        header = _NOTE_HEADER.pack(generation, len(content), _check(generation, content))
         self._memory[start : start + len(header) + len(content)] = header + content
 
     def _half(self, half: int) -> tuple[int, bytes]:
@@ -140,4 +143,9 @@ class Note:
             return 0, b""
         begin = start + _NOTE_HEADER.size
         content = bytes(self._memory[begin : begin + length])
-        return (generation, content) if zlib.crc32(content) == crc else (0, b"")
+        return (generation, content) if _check(generation, content) == crc else (0, b"")
+
+
+def _check(generation: int, content: bytes) -> int:
+    """The generation is part of it: a new one over old content must not make that the newest."""
+    return zlib.crc32(content, generation & 0xFFFFFFFF)
