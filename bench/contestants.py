@@ -13,8 +13,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bench.cpu import RELAY_CPU, pinned
 from tests.support.relay import free_port, running_relay
@@ -23,6 +24,7 @@ Address = tuple[str, int]
 Started = tuple[Address, int]
 ROOT = Path(__file__).parent.parent
 GO_RELAY = ROOT / "build" / "peers" / "go_relay"
+C_MMSG = ROOT / "build" / "peers" / "c_mmsg"
 BUFFER_BYTES = 16 << 20
 # glibc gives freed memory back and asks for it again at every large datagram buffer: a careful operator of a
 # Python relay switches that off.
@@ -51,6 +53,20 @@ def contestants() -> tuple[list[Contestant], list[str]]:
     source = ROOT / "bench/peers/go_relay"
     subprocess.run(["go", "build", "-o", str(GO_RELAY), "."], cwd=source, check=True)
     return [*ready, Contestant("Go relay", "plain", _go)], []
+
+
+def limits() -> list[Contestant]:
+    """The C forwarders: what recvmmsg/sendmmsg can do at most, with a socket a flow and with one for all."""
+    C_MMSG.parent.mkdir(parents=True, exist_ok=True)
+    source = ROOT / "bench/peers/c_mmsg/c_mmsg.c"
+    subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-o", str(C_MMSG), str(source)], check=True)
+    return [
+        Contestant("C mmsg, socket a flow", "plain", partial(_c, "--sockets=flow")),
+        Contestant("C mmsg, one socket", "plain", partial(_c, "--sockets=shared")),
+        Contestant(
+            "C mmsg, one socket, 500 µs", "plain", partial(_c, "--sockets=shared", "--coalesce-us=500")
+        ),
+    ]
 
 
 @contextmanager
@@ -112,6 +128,14 @@ def _go(directory: Path, backend: Address, ufrags: Sequence[str]) -> Iterator[St
 
 
 @contextmanager
+def _c(*arguments: Any) -> Iterator[Started]:
+    """`arguments`: the options of the variant, then directory, backend and ufrags."""
+    *options, directory, backend, ufrags = arguments
+    with _peer(directory, backend, ufrags, str(C_MMSG), *options) as started:
+        yield started
+
+
+@contextmanager
 def _peer(
     directory: Path, backend: Address, ufrags: Sequence[str], *command: str, **environment: str
 ) -> Iterator[Started]:
@@ -119,7 +143,7 @@ def _peer(
     routes = directory / "routes.txt"
     routes.write_text("".join(f"{ufrag} {backend[0]}:{backend[1]}\n" for ufrag in ufrags))
     listen = ("127.0.0.1", free_port(socket.SOCK_DGRAM))
-    arguments = ["--listen", f"{listen[0]}:{listen[1]}", "--routes", str(routes)]
+    arguments = [f"--listen={listen[0]}:{listen[1]}", f"--routes={routes}"]
     with pinned(RELAY_CPU):
         process = subprocess.Popen(
             [*command, *arguments], cwd=ROOT, env=os.environ | environment, stdout=subprocess.PIPE, text=True

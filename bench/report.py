@@ -51,8 +51,9 @@ def limited_by_generator(result: dict[str, Any], workload: str, samples: Rows) -
     """A flood without headroom: the relay was not the narrow place."""
     if workload not in OWN:
         return False
-    own = median(each["sent_pps"] for each in result["own"][OWN[workload]])
-    return median(each["sent_pps"] for each in samples) > HEADROOM * own
+    own: float = median(each["sent_pps"] for each in result["own"][OWN[workload]])
+    reached: float = median(each["sent_pps"] for each in samples)
+    return reached > HEADROOM * own
 
 
 def faults(result: dict[str, Any], workload: str, samples: Rows) -> list[str]:

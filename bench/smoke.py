@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.contestants import Contestant, contestants
+from bench.contestants import Contestant, contestants, limits
 from bench.cpu import LOAD_CPU, RELAY_CPU
 from bench.load import SIZE_BYTES, WINDOW, Load, Sample, Shape
 from bench.machine import card, commit
@@ -124,10 +124,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.smoke", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of A B C")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON and the table")
+    parser.add_argument("--limits", action="store_true", help="the C forwarders of bench/peers/c_mmsg too")
     arguments = parser.parse_args()
     check_machine()
     machine, version, began = card(), commit(), datetime.now(UTC)
     ready, left_out = contestants()
+    ready += limits() if arguments.limits else []
     small = micro()
     os.sched_setaffinity(0, {LOAD_CPU})
     shapes, own, samples = measure(ready, arguments.rounds)

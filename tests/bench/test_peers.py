@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from bench.contestants import contestants
+from bench.contestants import contestants, limits
 from bench.cpu import used_ns
 from bench.load import Load, Shape
 from tests.support.require import require
@@ -12,12 +12,20 @@ from tests.support.require import require
 FLOWS = 40
 
 
-@pytest.mark.parametrize("name", ["uvloop relay", "Go relay"])
-def test_a_peer_loses_nothing_in_either_direction(name, tmp_path):
-    if name == "Go relay":
-        require("go")
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("uvloop relay", []),
+        ("Go relay", ["go"]),
+        ("C mmsg, socket a flow", ["gcc"]),
+        ("C mmsg, one socket", ["gcc"]),
+        ("C mmsg, one socket, 500 µs", ["gcc"]),
+    ],
+)
+def test_a_peer_loses_nothing_in_either_direction(name, needs, tmp_path):
+    require(*needs)
     ready, _ = contestants()
-    peer = next(each for each in ready if each.name == name)
+    peer = next(each for each in [*ready, *(limits() if "gcc" in needs else [])] if each.name == name)
     load = Load(peer.upstream, FLOWS)
     with ExitStack() as stack:
         stack.callback(load.close)
