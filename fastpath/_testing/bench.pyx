@@ -26,7 +26,7 @@ def siphash(bytes key, bytes data, uint32_t count):
     cdef const uint8_t *k = <const uint8_t *><const char *>key
     cdef bytearray copy = bytearray(data)
     cdef uint8_t *d = <uint8_t *><char *>copy
-    cdef size_t length = len(data)
+    cdef size_t length = <size_t>len(data)
     cdef uint64_t mixed = 0
     cdef uint32_t i
     with nogil:
@@ -39,7 +39,7 @@ def siphash(bytes key, bytes data, uint32_t count):
 def stun_parse(bytes request, uint32_t count):
     """How many of `count` parses of one Binding Request found its ufrag."""
     cdef const uint8_t *data = <const uint8_t *><const char *>request
-    cdef size_t length = len(request)
+    cdef size_t length = <size_t>len(request)
     cdef stun_message message
     cdef uint32_t _i, good = 0
     with nogil:
@@ -65,7 +65,7 @@ cdef class Tokens:
         if len(self.packed) != self.number * TOKEN_CHARACTERS:
             raise ValueError(f"a token has {TOKEN_CHARACTERS} characters")
         for kid in range(FP_KEYS):
-            if fp_aes_init(&self.keys[kid], <const uint8_t *><const char *>key, force_library):
+            if fp_aes_init(&self.keys[kid], <const uint8_t *><const char *>key, 1 if force_library else 0):
                 raise OSError("no AES on this machine: install libcrypto")
 
     @property
@@ -76,11 +76,10 @@ cdef class Tokens:
         """How many of `count` tokens, taken in turn, are authentic and in time."""
         cdef const uint8_t *data = <const uint8_t *><const char *>self.packed
         cdef token_fields fields
-        cdef uint32_t _i, at = 0, good = 0
+        cdef uint32_t _i, at = 0, good = 0, every_kid = (<uint32_t>1 << FP_KEYS) - 1
         with nogil:
             for _i in range(count):
-                if token_parse(self.keys, (1 << FP_KEYS) - 1, data + at * TOKEN_CHARACTERS, wall_s,
-                               &fields) == TOKEN_OK:
+                if token_parse(self.keys, every_kid, data + at * TOKEN_CHARACTERS, wall_s, &fields) == TOKEN_OK:
                     good += 1
                 at = at + 1 if at + 1 < self.number else 0
         return good
@@ -139,7 +138,7 @@ cdef class Flows:
         if self.clients == NULL:
             raise MemoryError(f"no memory for {count} clients")
         memset(&flow, 0, sizeof(flow))
-        flow.state, flow.upstream_port, flow.route = FP_FLOW_confirmed, FP_NO_PORT, FP_NONE
+        flow.state, flow.upstream_port, flow.route = <uint8_t>FP_FLOW_confirmed, FP_NO_PORT, FP_NONE
         for i in range(count):
             flow.client = client_number(i)
             if flows_insert(&self.shard.state.flows, &flow, self.hash(&flow.client), False) == FP_NONE:
@@ -155,10 +154,10 @@ cdef class Flows:
         cdef uint32_t done = 0, k, at = 0, hits = 0
         with nogil:
             while done < count:
-                for k in range(BATCH):
+                for k in range(<uint32_t>BATCH):
                     hashes[k] = client_hash(self.shard.state.seed, &self.clients[at + k])
                     flows_prefetch(&self.shard.state.flows, hashes[k])
-                for k in range(BATCH):
+                for k in range(<uint32_t>BATCH):
                     hits += flows_lookup(&self.shard.state.flows, &self.clients[at + k], hashes[k]) != FP_NONE
                 at = (at + BATCH) & (self.count - 1)
                 done += BATCH
@@ -195,10 +194,10 @@ cdef class RouteLookups:
         cdef uint32_t done = 0, k, at = 0, hits = 0, backend
         with nogil:
             while done < count:
-                for k in range(BATCH):
+                for k in range(<uint32_t>BATCH):
                     ufrag_hash(seed, self.ufrags + <size_t>(at + k) * self.length, self.length, hashes[k])
                     routes_prefetch(&routes.table, hashes[k][0])
-                for k in range(BATCH):
+                for k in range(<uint32_t>BATCH):
                     hits += routes_lookup(&routes.table, hashes[k], 1, &backend) != FP_NONE
                 at = (at + BATCH) & (self.count - 1)
                 done += BATCH
