@@ -79,9 +79,11 @@ cdef class Tokens:
         cdef uint32_t _i, at = 0, good = 0, every_kid = (<uint32_t>1 << FP_KEYS) - 1
         with nogil:
             for _i in range(count):
-                if token_parse(self.keys, every_kid, data + at * TOKEN_CHARACTERS, wall_s, &fields) == TOKEN_OK:
-                    good += 1
-                at = at + 1 if at + 1 < self.number else 0
+                good += token_parse(self.keys, every_kid, data + at * TOKEN_CHARACTERS, wall_s,
+                                    &fields) == TOKEN_OK
+                at += 1
+                if at == self.number:
+                    at = 0
         return good
 
     def __dealloc__(self):
