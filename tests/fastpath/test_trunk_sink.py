@@ -10,11 +10,15 @@ import pytest
 from fastpath.generator import Generator, binding_request
 from fastpath.trunk_sink import TrunkSink
 
+from pyfastpath.types import Endpoint
+from pyfastpath.wire import trunk as wire
+
 RUN = 5
 FLOWS = 50
 CONTROL, IPV6 = 16, 4
 PING, PONG, STATE = b"\x01", b"\x02", b"\x03"
 UDP_SEGMENT, UDP_GRO = 103, 104
+KEY = bytes(range(16))
 
 
 def record(payload, *, flags=0, ingress=0, client=("127.0.0.9", 4000)):
@@ -227,6 +231,60 @@ def test_generator_to_trunk_sink_loses_nothing(sink, acknowledged, echo):
     finally:
         generator.close()
         shim.close()
+
+
+@pytest.fixture
+def keyed(acknowledged):
+    sink = TrunkSink(("127.0.0.1", 0), flows=FLOWS, run=RUN, acknowledged=acknowledged, key=KEY, key_id=2)
+    thread = threading.Thread(target=sink.run, kwargs={"echo": True, "duration_ms": 20_000})
+    thread.start()
+    relay = Relay(sink)
+    yield sink, relay.socket
+    relay.socket.close()
+    sink.stop()
+    thread.join(timeout=5)
+    sink.close()
+
+
+def tagged(*payloads, key=KEY, key_id=2):
+    head = wire.Header(epoch=1, sequence=0, tagged=True, key_id=key_id)
+    made = [wire.Record(payload, Endpoint.parse("127.0.0.9:4000")) for payload in payloads]
+    return wire.build_datagram(head, made, wire.direction_key(key, "up"))
+
+
+def next_echo(relay):
+    """Header and records of the next datagram that is no state record; its tag must hold."""
+    while True:
+        data = relay.recv(65536)
+        assert wire.tag_holds(wire.direction_key(KEY, "down"), data)
+        found = list(wire.parse_records(data[:-16]))
+        if not found[0].control:
+            return wire.parse_header(data), found
+
+
+def test_a_keyed_link_is_tagged_both_ways_with_a_key_a_direction(keyed):
+    sink, relay = keyed
+    relay.send(tagged(probe(1, 0)))
+    header, found = next_echo(relay)
+    assert (header.tagged, header.key_id) == (True, 2)
+    assert [each.payload for each in found] == [probe(1, 0)]
+    assert sink.counters()["bad"] == 0
+
+
+def test_a_keyed_link_believes_nothing_else(keyed):
+    sink, relay = keyed
+    right = tagged(probe(1, 0))
+    for wrong in (
+        datagram(record(probe(1, 0))),
+        right[:-1] + bytes([right[-1] ^ 1]),
+        tagged(probe(1, 0), key=bytes(16)),
+        tagged(probe(1, 0), key_id=1),
+    ):
+        relay.send(wrong)
+    relay.send(right)
+    next_echo(relay)
+    assert sink.counters()["bad"] == 4
+    assert sink.arrivals.counters()["received"] == 1
 
 
 def test_a_short_key_is_refused():
