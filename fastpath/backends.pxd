@@ -8,7 +8,8 @@ ctypedef struct backend_table:
     fp_backend *entries
     uint32_t capacity
 
-cdef uint32_t backends_by_token(const backend_table *table, uint16_t cluster, uint16_t xcvr, uint8_t incarnation) noexcept nogil
+cdef uint32_t backends_by_token(const backend_table *table, uint16_t cluster, uint16_t xcvr,
+                                uint8_t incarnation) noexcept nogil
 cdef uint32_t backends_by_address(const backend_table *table, const fp_endpoint *address) noexcept nogil
 cdef uint32_t backends_by_hash(const backend_table *table, const uint8_t *ufrag, size_t length) noexcept nogil
 

@@ -10,27 +10,30 @@ from libc.string cimport memcpy, memset
 from fastpath.address cimport endpoint_equal
 from fastpath.atomic cimport load_acquire_u32, store_release_u32
 from fastpath.layout cimport (
-    FP_BACKEND_down, FP_BACKEND_draining, FP_BACKEND_free, FP_BACKEND_gone, FP_BACKEND_up, FP_BACKENDS, FP_NONE, FP_PLAIN,
-    FP_TRUNK, fp_backend, fp_endpoint)
+    FP_BACKEND_down, FP_BACKEND_draining, FP_BACKEND_free, FP_BACKEND_gone, FP_BACKEND_up, FP_BACKENDS,
+    FP_NONE, FP_PLAIN, FP_TRUNK, fp_backend, fp_endpoint)
 from fastpath.siphash cimport siphash
 
 UP, DRAINING, DOWN = FP_BACKEND_up, FP_BACKEND_draining, FP_BACKEND_down
 TRUNK, PLAIN = FP_TRUNK, FP_PLAIN
 BACKENDS = FP_BACKENDS
-STATES = {FP_BACKEND_up: "up", FP_BACKEND_draining: "draining", FP_BACKEND_down: "down", FP_BACKEND_gone: "gone"}
+STATES = {
+    FP_BACKEND_up: "up", FP_BACKEND_draining: "draining", FP_BACKEND_down: "down", FP_BACKEND_gone: "gone"}
 
 
 cdef uint8_t[16] NO_KEY          # zeros
 
 
-cdef uint32_t backends_by_token(const backend_table *table, uint16_t cluster, uint16_t xcvr, uint8_t incarnation) noexcept nogil:
+cdef uint32_t backends_by_token(const backend_table *table, uint16_t cluster, uint16_t xcvr,
+                                uint8_t incarnation) noexcept nogil:
     """The registered transceiver a token names; FP_NONE when it, or this incarnation, is not here."""
     cdef uint32_t index
     cdef const fp_backend *entry
     for index in range(FP_BACKENDS):
         entry = &table.entries[index]
         if entry.xcvr == xcvr and entry.cluster == cluster and entry.has_xcvr:
-            if entry.incarnation == incarnation and FP_BACKEND_free < load_acquire_u32(&entry.state) < FP_BACKEND_gone:
+            if (entry.incarnation == incarnation
+                    and FP_BACKEND_free < load_acquire_u32(&entry.state) < FP_BACKEND_gone):
                 return index
     return FP_NONE
 
@@ -47,7 +50,8 @@ cdef uint32_t backends_by_address(const backend_table *table, const fp_endpoint 
     return FP_NONE
 
 
-cdef uint32_t backends_by_hash(const backend_table *table, const uint8_t *ufrag, size_t length) noexcept nogil:
+cdef uint32_t backends_by_hash(const backend_table *table, const uint8_t *ufrag,
+                               size_t length) noexcept nogil:
     """Rendezvous hashing over the configured backends that are up: the highest weight wins, so one that
     comes or goes moves only the ufrags it wins or loses. The key is zero, so that all relays agree."""
     cdef uint64_t pair[2]
@@ -77,9 +81,9 @@ cdef class Backends:
         address.family = family
         return address
 
-    def publish(self, uint32_t index, bytes address16, uint16_t port, uint8_t family, uint8_t mode, uint64_t name_hash, *,
-                uint16_t cluster=0, uint16_t xcvr=0, uint8_t incarnation=0, bint has_xcvr=False, bint keyed=False,
-                uint32_t state=FP_BACKEND_up):
+    def publish(self, uint32_t index, bytes address16, uint16_t port, uint8_t family, uint8_t mode,
+                uint64_t name_hash, *, uint16_t cluster=0, uint16_t xcvr=0, uint8_t incarnation=0,
+                bint has_xcvr=False, bint keyed=False, uint32_t state=FP_BACKEND_up):
         """Enter a configured backend at `index` (below BACKENDS), which must be free or removed."""
         cdef fp_backend *entry
         if index >= FP_BACKENDS:
@@ -88,8 +92,9 @@ cdef class Backends:
         store_release_u32(&entry.state, FP_BACKEND_free)
         entry.parent = index
         entry.address = self.endpoint(address16, port, family)
-        entry.cluster, entry.xcvr, entry.incarnation, entry.has_xcvr = cluster, xcvr, incarnation, has_xcvr
-        entry.mode, entry.keyed, entry.name_hash = mode, keyed, name_hash
+        entry.cluster, entry.xcvr, entry.incarnation = cluster, xcvr, incarnation
+        entry.has_xcvr, entry.keyed = <uint8_t>has_xcvr, <uint8_t>keyed
+        entry.mode, entry.name_hash = mode, name_hash
         store_release_u32(&entry.state, state)
 
     def set_state(self, uint32_t index, uint32_t state):
@@ -99,14 +104,15 @@ cdef class Backends:
     def set_identity(self, uint32_t index, uint16_t cluster, uint16_t xcvr, uint8_t incarnation):
         """What tokens must name; a restarted transceiver comes back with a new incarnation."""
         cdef fp_backend *entry = &self.table.entries[index]
-        entry.cluster, entry.xcvr, entry.incarnation, entry.has_xcvr = cluster, xcvr, incarnation, True
+        entry.cluster, entry.xcvr, entry.incarnation = cluster, xcvr, incarnation
+        entry.has_xcvr = 1
 
     def remove(self, uint32_t index):
         """No new flows and no records from it; live flows keep forwarding until they expire."""
         store_release_u32(&self.table.entries[index].state, FP_BACKEND_gone)
 
     def target(self, uint32_t parent, bytes address16, uint16_t port, uint8_t family, uint32_t now_s):
-        """Index of the address:port target under a configured plain backend; -1 when targets_max are in use."""
+        """Index of the address:port target under a configured plain backend; -1: targets_max are in use."""
         cdef fp_endpoint address = self.endpoint(address16, port, family)
         cdef fp_backend *entry
         cdef uint32_t index
@@ -161,7 +167,8 @@ cdef class Backends:
         self.free = [index for index in range(FP_BACKENDS, self.used) if index not in taken]
 
     def rows(self):
-        """Every entry in use: index, parent, state, mode, address16, port, family, cluster, xcvr, incarnation."""
+        """Every entry in use: index, parent, state, mode, address16, port, family, cluster, xcvr,
+        incarnation and has_xcvr."""
         cdef uint32_t index
         cdef const fp_backend *entry
         rows = []
@@ -169,7 +176,10 @@ cdef class Backends:
             entry = &self.table.entries[index]
             if entry.state != FP_BACKEND_free:
                 rows.append(dict(
-                    index=index, parent=entry.parent, state=STATES[entry.state], mode="trunk" if entry.mode == FP_TRUNK else "plain",
-                    address16=entry.address.address[:16], port=entry.address.port, family=entry.address.family,
-                    cluster=entry.cluster, xcvr=entry.xcvr, incarnation=entry.incarnation, has_xcvr=bool(entry.has_xcvr)))
+                    index=index, parent=entry.parent, state=STATES[entry.state],
+                    mode="trunk" if entry.mode == FP_TRUNK else "plain",
+                    address16=entry.address.address[:16],
+                    port=entry.address.port, family=entry.address.family,
+                    cluster=entry.cluster, xcvr=entry.xcvr, incarnation=entry.incarnation,
+                    has_xcvr=bool(entry.has_xcvr)))
         return rows

@@ -24,9 +24,11 @@ cdef inline void flows_prefetch(const flow_table *table, uint64_t hash) noexcept
 
 
 cdef uint32_t flows_lookup(const flow_table *table, const fp_client *client, uint64_t hash) noexcept nogil
-cdef bint flows_read(const flow_table *table, const fp_client *client, uint64_t hash, fp_flow *out) noexcept nogil
+cdef bint flows_read(const flow_table *table, const fp_client *client, uint64_t hash,
+                     fp_flow *out) noexcept nogil
 cdef bint flows_snapshot(const flow_table *table, uint32_t slot, fp_flow *out) noexcept nogil
-cdef uint32_t flows_insert(flow_table *table, const fp_flow *flow, uint64_t hash, bint keep_version) noexcept nogil
+cdef uint32_t flows_insert(flow_table *table, const fp_flow *flow, uint64_t hash,
+                           bint keep_version) noexcept nogil
 cdef void flows_confirm_taught(flow_table *table, uint32_t slot) noexcept nogil
 cdef void flows_remove(flow_table *table, uint32_t slot) noexcept nogil
 cdef uint32_t flows_next_expired(flow_table *table, uint32_t now_ms, uint32_t *budget) noexcept nogil

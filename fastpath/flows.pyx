@@ -9,12 +9,14 @@ from libc.string cimport memcpy
 
 from fastpath.address cimport client_equal
 from fastpath.atomic cimport (
-    add_u32, fence_acquire, fence_release, load_acquire_u32, load_relaxed_u32, store_relaxed_u32, store_release_u32)
+    add_u32, fence_acquire, fence_release, load_acquire_u32, load_relaxed_u32, store_relaxed_u32,
+    store_release_u32)
 from fastpath.layout cimport (
     FP_FLOW_confirmed, FP_FLOW_empty, FP_FLOW_taught, FP_FLOW_tombstone, FP_NONE, fp_client, fp_flow)
 
 cdef enum:
-    PROBES = 256                    # longest walk; at load 1/2 the expected longest run in 2 M slots is about 40
+    # Longest walk. At load 1/2 the expected longest run in 2 M slots is about 40.
+    PROBES = 256
     SEQLOCK_BYTES = 48              # what the seqlock covers: everything before last_seen_ms
     CONFIRMED_TTL_MS = 60000
     TAUGHT_TTL_MS = 5000
@@ -23,9 +25,9 @@ cdef enum:
 cdef uint32_t flows_lookup(const flow_table *table, const fp_client *client, uint64_t hash) noexcept nogil:
     """The writer's own look-up: slot index or FP_NONE. No seqlock: nobody else writes."""
     cdef uint32_t slot = <uint32_t>hash & table.mask
-    cdef uint32_t probe
+    cdef int _probe
     cdef const fp_flow *flow
-    for probe in range(PROBES):
+    for _probe in range(PROBES):
         flow = &table.slots[slot]
         if flow.state == FP_FLOW_empty:
             return FP_NONE
@@ -39,8 +41,8 @@ cdef bint flows_snapshot(const flow_table *table, uint32_t slot, fp_flow *out) n
     """Copy one slot as of one moment (any reader). False when it is free or being written."""
     cdef const fp_flow *flow = &table.slots[slot]
     cdef uint32_t before
-    cdef int attempt
-    for attempt in range(16):
+    cdef int _attempt
+    for _attempt in range(16):
         before = load_acquire_u32(&flow.sequence)
         if before & 1:
             continue
@@ -51,13 +53,14 @@ cdef bint flows_snapshot(const flow_table *table, uint32_t slot, fp_flow *out) n
     return False
 
 
-cdef bint flows_read(const flow_table *table, const fp_client *client, uint64_t hash, fp_flow *out) noexcept nogil:
+cdef bint flows_read(const flow_table *table, const fp_client *client, uint64_t hash,
+                     fp_flow *out) noexcept nogil:
     """Another shard's look-up: a copy of the flow, the newest when two are present."""
     cdef uint32_t slot = <uint32_t>hash & table.mask
-    cdef uint32_t probe
+    cdef int _probe
     cdef fp_flow seen
     cdef bint found = False
-    for probe in range(PROBES):
+    for _probe in range(PROBES):
         if table.slots[slot].state == FP_FLOW_empty:
             break
         if flows_snapshot(table, slot, &seen) and client_equal(&seen.client, client):
@@ -68,23 +71,26 @@ cdef bint flows_read(const flow_table *table, const fp_client *client, uint64_t 
     return found
 
 
-cdef uint32_t flows_insert(flow_table *table, const fp_flow *flow, uint64_t hash, bint keep_version) noexcept nogil:
+cdef uint32_t flows_insert(flow_table *table, const fp_flow *flow, uint64_t hash,
+                           bint keep_version) noexcept nogil:
     """Publish `flow` in a free slot and give its index; FP_NONE when the table is full.
 
     A copy of a sibling's flow keeps its version, so that it never looks newer than what replaces it.
     """
     cdef uint32_t slot = <uint32_t>hash & table.mask
-    cdef uint32_t probe, sequence
+    cdef uint32_t sequence
+    cdef int _probe
     cdef fp_flow *place
     if table.header.flows_count >= table.header.flows_max:
         return FP_NONE
-    for probe in range(PROBES):
+    for _probe in range(PROBES):
         place = &table.slots[slot]
         if place.state <= FP_FLOW_tombstone:
             sequence = place.sequence | 1
             store_relaxed_u32(&place.sequence, sequence)
             fence_release()
-            memcpy(<uint8_t *>place + sizeof(uint32_t), <const uint8_t *>flow + sizeof(uint32_t), sizeof(fp_flow) - sizeof(uint32_t))
+            memcpy(<uint8_t *>place + sizeof(uint32_t), <const uint8_t *>flow + sizeof(uint32_t),
+                   sizeof(fp_flow) - sizeof(uint32_t))
             if not keep_version:
                 place.version = add_u32(table.version_clock, 1)
             store_release_u32(&place.sequence, sequence + 1)
@@ -115,7 +121,8 @@ cdef void flows_remove(flow_table *table, uint32_t slot) noexcept nogil:
 
 cdef uint32_t flows_next_expired(flow_table *table, uint32_t now_ms, uint32_t *budget) noexcept nogil:
     """Walk on from the cursor, at most `budget` slots, to the next expired flow; FP_NONE at the end."""
-    cdef uint32_t slot, ttl_ms
+    cdef uint32_t slot
+    cdef int ttl_ms
     cdef fp_flow *flow
     while budget[0] > 0:
         budget[0] -= 1
@@ -124,7 +131,7 @@ cdef uint32_t flows_next_expired(flow_table *table, uint32_t now_ms, uint32_t *b
         flow = &table.slots[slot]
         if flow.state >= FP_FLOW_confirmed:
             ttl_ms = TAUGHT_TTL_MS if flow.state == FP_FLOW_taught else CONFIRMED_TTL_MS
-            if now_ms - flow.last_seen_ms >= ttl_ms and <int>(now_ms - flow.last_seen_ms) > 0:
+            if <int>(now_ms - flow.last_seen_ms) >= ttl_ms:
                 return slot
     return FP_NONE
 
@@ -148,7 +155,8 @@ cdef void flows_attach(flow_table *table, const uint8_t *seed) noexcept nogil:
         flow = &table.slots[slot]
         if flow.state < FP_FLOW_confirmed:
             continue
-        if flows_read(table, &flow.client, client_hash(seed, &flow.client), &newest) and newest.version != flow.version:
+        if (flows_read(table, &flow.client, client_hash(seed, &flow.client), &newest)
+                and newest.version != flow.version):
             flow.state = FP_FLOW_tombstone
         else:
             table.header.flows_count += 1

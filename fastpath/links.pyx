@@ -15,8 +15,9 @@ cdef enum:
     STATE_BYTES = 16
 
 
-cdef uint8_t link_admit(fp_trunk_link *link, bint keyed, const uint8_t *keys, uint32_t key_mask, const uint8_t *data, size_t length,
-                        bint again, uint32_t now_ms, size_t *end) noexcept nogil:
+cdef uint8_t link_admit(fp_trunk_link *link, bint keyed, const uint8_t *keys, uint32_t key_mask,
+                        const uint8_t *data, size_t length, bint again, uint32_t now_ms,
+                        size_t *end) noexcept nogil:
     """May this trunk datagram of a registered backend be believed? FP_DROP_none, or why not.
 
     `keys` are 16 bytes a key id, those of the direction towards the relay. `end` is where its records end.
@@ -30,7 +31,8 @@ cdef uint8_t link_admit(fp_trunk_link *link, bint keyed, const uint8_t *keys, ui
     if header.tagged != keyed:
         return FP_DROP_bad_tag
     if keyed:
-        if not (key_mask >> header.key_id) & 1 or not trunk_tag_holds(keys + 16 * header.key_id, data, length):
+        if (not (key_mask >> header.key_id) & 1
+                or not trunk_tag_holds(keys + 16 * header.key_id, data, length)):
             return FP_DROP_bad_tag
         end[0] = length - TRUNK_TAG_BYTES
         seen = replay_check(link, header.epoch, header.sequence)
@@ -42,7 +44,8 @@ cdef uint8_t link_admit(fp_trunk_link *link, bint keyed, const uint8_t *keys, ui
     return FP_DROP_none
 
 
-cdef int link_control(fp_trunk_link *link, const uint8_t *payload, size_t length, uint64_t now_ns) noexcept nogil:
+cdef int link_control(fp_trunk_link *link, const uint8_t *payload, size_t length,
+                      uint64_t now_ns) noexcept nogil:
     """Take note of a control record; tells the worker what is left to do. Unknown types are ignored."""
     if length == 0:
         return CONTROL_NOTHING

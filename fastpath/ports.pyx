@@ -23,12 +23,13 @@ cdef inline uint32_t home(const port_table *table, uint16_t port, const fp_endpo
     return <uint32_t>siphash(table.seed, key, 22) & table.mask
 
 
-cdef fp_port *ports_lookup(const port_table *table, uint16_t port, const fp_endpoint *address) noexcept nogil:
+cdef fp_port *ports_lookup(const port_table *table, uint16_t port,
+                           const fp_endpoint *address) noexcept nogil:
     """The pair's entry, in use or in quarantine; NULL when this port never spoke to that address."""
     cdef uint32_t slot = home(table, port, address)
-    cdef uint32_t probe
+    cdef int _probe
     cdef fp_port *entry
-    for probe in range(PROBES):
+    for _probe in range(PROBES):
         entry = &table.slots[slot]
         if entry.state == FP_PORT_empty:
             return NULL
@@ -39,12 +40,13 @@ cdef fp_port *ports_lookup(const port_table *table, uint16_t port, const fp_endp
     return NULL
 
 
-cdef bint ports_restore(port_table *table, uint16_t port, uint32_t backend, uint8_t state, uint32_t holder) noexcept nogil:
+cdef bint ports_restore(port_table *table, uint16_t port, uint32_t backend, uint8_t state,
+                        uint32_t holder) noexcept nogil:
     """Enter a pair that has no entry. False when no slot is free near its home."""
     cdef uint32_t slot = home(table, port, &table.backends[backend].address)
-    cdef uint32_t probe
+    cdef int _probe
     cdef fp_port *entry
-    for probe in range(PROBES):
+    for _probe in range(PROBES):
         entry = &table.slots[slot]
         if entry.state <= FP_PORT_tombstone:
             entry.port = port
@@ -59,7 +61,8 @@ cdef bint ports_restore(port_table *table, uint16_t port, uint32_t backend, uint
     return False
 
 
-cdef uint16_t ports_acquire(port_table *table, uint32_t backend, uint8_t state, uint32_t holder) noexcept nogil:
+cdef uint16_t ports_acquire(port_table *table, uint32_t backend, uint8_t state,
+                            uint32_t holder) noexcept nogil:
     """A port that is free for this backend's address, entered for its holder; FP_NO_PORT when exhausted.
 
     The count of pairs in use answers exhaustion without a search; a search that starts is sure to end.
@@ -67,11 +70,11 @@ cdef uint16_t ports_acquire(port_table *table, uint32_t backend, uint8_t state, 
     cdef int family = 1 if table.backends[backend].address.family == 6 else 0
     cdef uint32_t first = table.header.port_first[family]
     cdef uint32_t count = table.header.port_count[family]
-    cdef uint32_t step
+    cdef uint32_t _step
     cdef uint16_t port
     if not table.exists or table.in_use[backend] >= count or 2 * table.header.ports_count >= table.mask:
         return FP_NO_PORT
-    for step in range(count):
+    for _step in range(count):
         port = <uint16_t>(first + table.header.port_next % count)
         table.header.port_next += 1
         if ports_lookup(table, port, &table.backends[backend].address) == NULL:
@@ -79,7 +82,8 @@ cdef uint16_t ports_acquire(port_table *table, uint32_t backend, uint8_t state, 
     return FP_NO_PORT
 
 
-cdef void ports_hand_over(const port_table *table, uint16_t port, uint32_t backend, uint8_t state, uint32_t holder) noexcept nogil:
+cdef void ports_hand_over(const port_table *table, uint16_t port, uint32_t backend, uint8_t state,
+                          uint32_t holder) noexcept nogil:
     """A provisional flow was confirmed: its pair now belongs to the flow."""
     cdef fp_port *entry
     if not ports_owns(table, port):
@@ -90,7 +94,8 @@ cdef void ports_hand_over(const port_table *table, uint16_t port, uint32_t backe
         entry.state = state
 
 
-cdef void ports_release(const port_table *table, uint16_t port, uint32_t backend, uint32_t now_ms) noexcept nogil:
+cdef void ports_release(const port_table *table, uint16_t port, uint32_t backend,
+                        uint32_t now_ms) noexcept nogil:
     """The flow ended: the pair rests. A copied flow's port belongs to the shard it was copied from."""
     cdef fp_port *entry
     if not ports_owns(table, port):
@@ -105,7 +110,8 @@ cdef void ports_release(const port_table *table, uint16_t port, uint32_t backend
 cdef bint ports_owns(const port_table *table, uint16_t port) noexcept nogil:
     cdef int family
     for family in range(2):
-        if table.exists and 0 <= <int>port - table.header.port_first[family] < table.header.port_count[family]:
+        if (table.exists
+                and 0 <= <int>port - table.header.port_first[family] < table.header.port_count[family]):
             return True
     return False
 
@@ -124,7 +130,8 @@ cdef void ports_expire(port_table *table, uint32_t now_ms, uint32_t budget) noex
             table.in_use[entry.backend] -= 1
             table.header.ports_count -= 1
             entry.state = FP_PORT_tombstone
-            while table.slots[(slot + 1) & table.mask].state == FP_PORT_empty and table.slots[slot].state == FP_PORT_tombstone:
+            while (table.slots[(slot + 1) & table.mask].state == FP_PORT_empty
+                   and table.slots[slot].state == FP_PORT_tombstone):
                 table.slots[slot].state = FP_PORT_empty
                 slot = (slot - 1) & table.mask
 

@@ -16,7 +16,8 @@ cdef enum:
     LOOK_AHEAD = 8                  # the hand passes this many live entries before it evicts one
 
 
-cdef uint32_t provisional_lookup(const provisional_ring *ring, const fp_client *client, uint64_t ufrag_hash) noexcept nogil:
+cdef uint32_t provisional_lookup(const provisional_ring *ring, const fp_client *client,
+                                 uint64_t ufrag_hash) noexcept nogil:
     cdef uint32_t index = ring.by_ufrag[<uint32_t>ufrag_hash & ring.mask]
     cdef const fp_provisional *entry
     while index != FP_NONE:
@@ -27,13 +28,15 @@ cdef uint32_t provisional_lookup(const provisional_ring *ring, const fp_client *
     return FP_NONE
 
 
-cdef inline uint32_t skip_others(const provisional_ring *ring, uint32_t index, const fp_client *client) noexcept nogil:
+cdef inline uint32_t skip_others(const provisional_ring *ring, uint32_t index,
+                                 const fp_client *client) noexcept nogil:
     while index != FP_NONE and not client_equal(&ring.entries[index].client, client):
         index = ring.entries[index].next_by_client
     return index
 
 
-cdef uint32_t provisional_first(const provisional_ring *ring, const fp_client *client, uint64_t client_hash) noexcept nogil:
+cdef uint32_t provisional_first(const provisional_ring *ring, const fp_client *client,
+                                uint64_t client_hash) noexcept nogil:
     """The newest provisional flow of this client address, whatever its ufrag."""
     return skip_others(ring, ring.by_client[<uint32_t>client_hash & ring.mask], client)
 
@@ -61,13 +64,14 @@ cdef uint32_t provisional_place(const provisional_ring *ring) noexcept nogil:
     """Where the next one goes: the first free entry near the hand, else the hand's own (its owner goes)."""
     cdef uint32_t hand = ring.header.provisional_born & ring.mask
     cdef uint32_t step
-    for step in range(LOOK_AHEAD):
+    for step in range(<uint32_t>LOOK_AHEAD):
         if ring.entries[(hand + step) & ring.mask].state == FP_PROVISIONAL_free:
             return (hand + step) & ring.mask
     return hand
 
 
-cdef void provisional_insert(provisional_ring *ring, uint32_t place, const fp_provisional *flow, uint64_t client_hash) noexcept nogil:
+cdef void provisional_insert(provisional_ring *ring, uint32_t place, const fp_provisional *flow,
+                             uint64_t client_hash) noexcept nogil:
     """Fill a free place. The state is written last: a writer killed before leaves a free entry."""
     cdef fp_provisional *entry = &ring.entries[place]
     cdef uint8_t state = flow.state
@@ -104,7 +108,8 @@ cdef void provisional_remove(provisional_ring *ring, uint32_t index, uint64_t cl
     at[0] = entry.next_by_ufrag
 
 
-cdef uint32_t provisional_next_expired(provisional_ring *ring, uint32_t now_ms, uint32_t *budget) noexcept nogil:
+cdef uint32_t provisional_next_expired(provisional_ring *ring, uint32_t now_ms,
+                                       uint32_t *budget) noexcept nogil:
     """Walk on from the cursor, at most `budget` entries, to the next expired one; FP_NONE at the end."""
     cdef uint32_t index
     cdef fp_provisional *entry

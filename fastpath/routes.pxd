@@ -13,7 +13,8 @@ ctypedef struct route_table:
     uint32_t mask
 
 
-cdef inline void ufrag_hash(const uint8_t *seed, const uint8_t *ufrag, size_t length, uint64_t *out) noexcept nogil:
+cdef inline void ufrag_hash(const uint8_t *seed, const uint8_t *ufrag, size_t length,
+                            uint64_t *out) noexcept nogil:
     siphash128(seed, ufrag, length, out)
 
 
@@ -21,7 +22,8 @@ cdef inline void routes_prefetch(const route_table *table, uint64_t hash) noexce
     __builtin_prefetch(&table.slots[<uint32_t>hash & table.mask])
 
 
-cdef uint32_t routes_lookup(const route_table *table, const uint64_t *hash, uint32_t now_s, uint32_t *backend) noexcept nogil
+cdef uint32_t routes_lookup(const route_table *table, const uint64_t *hash, uint32_t now_s,
+                            uint32_t *backend) noexcept nogil
 cdef uint32_t routes_sweep(route_table *table, uint32_t now_s, uint32_t pass_began_s) noexcept nogil
 
 cdef enum:

@@ -7,7 +7,8 @@ is 128 bits under a random key.
 """
 from libc.stdint cimport int32_t
 
-from fastpath.atomic cimport fence_acquire, load_acquire_u32, load_relaxed_u32, store_relaxed_u32, store_release_u32
+from fastpath.atomic cimport (
+    fence_acquire, load_acquire_u32, load_relaxed_u32, store_relaxed_u32, store_release_u32)
 from fastpath.layout cimport FP_NONE, FP_ROUTE_EMPTY, FP_ROUTE_TOMBSTONE, fp_route
 
 cdef enum:
@@ -16,12 +17,14 @@ cdef enum:
 INSTALLED, REFRESHED, CONFLICT, FULL = ROUTE_INSTALLED, ROUTE_REFRESHED, ROUTE_CONFLICT, ROUTE_FULL
 
 
-cdef uint32_t routes_lookup(const route_table *table, const uint64_t *hash, uint32_t now_s, uint32_t *backend) noexcept nogil:
+cdef uint32_t routes_lookup(const route_table *table, const uint64_t *hash, uint32_t now_s,
+                            uint32_t *backend) noexcept nogil:
     """Any thread: slot and backend of a live route; FP_NONE when there is none or its time is over."""
     cdef uint32_t slot = <uint32_t>hash[0] & table.mask
-    cdef uint32_t probe, stored
+    cdef uint32_t stored
+    cdef int _probe
     cdef const fp_route *route
-    for probe in range(PROBES):
+    for _probe in range(PROBES):
         route = &table.slots[slot]
         stored = load_acquire_u32(&route.backend)
         if stored == FP_ROUTE_EMPTY:
@@ -39,9 +42,9 @@ cdef uint32_t routes_lookup(const route_table *table, const uint64_t *hash, uint
 cdef inline uint32_t find(const route_table *table, const uint64_t *hash) noexcept nogil:
     """The writer's own look-up, expired ones included."""
     cdef uint32_t slot = <uint32_t>hash[0] & table.mask
-    cdef uint32_t probe
+    cdef int _probe
     cdef const fp_route *route
-    for probe in range(PROBES):
+    for _probe in range(PROBES):
         route = &table.slots[slot]
         if route.backend == FP_ROUTE_EMPTY:
             return FP_NONE
@@ -51,13 +54,14 @@ cdef inline uint32_t find(const route_table *table, const uint64_t *hash) noexce
     return FP_NONE
 
 
-cdef int publish(route_table *table, const uint64_t *hash, uint32_t backend, uint32_t expires_s, uint32_t session) noexcept nogil:
+cdef int publish(route_table *table, const uint64_t *hash, uint32_t backend, uint32_t expires_s,
+                 uint32_t session) noexcept nogil:
     cdef uint32_t slot = <uint32_t>hash[0] & table.mask
-    cdef uint32_t probe
+    cdef int _probe
     cdef fp_route *route
     if table.header.routes_count >= table.header.routes_max:
         return ROUTE_FULL
-    for probe in range(PROBES):
+    for _probe in range(PROBES):
         route = &table.slots[slot]
         if route.backend <= FP_ROUTE_TOMBSTONE:
             route.hash[0] = hash[0]
@@ -105,11 +109,16 @@ cdef uint32_t routes_sweep(route_table *table, uint32_t now_s, uint32_t pass_beg
     """Release routes whose last flow ended before this pass began, and unused ones past their time."""
     cdef uint32_t slot, released = 0
     cdef fp_route *route
+    cdef bint over
     for slot in range(table.mask + 1):
         route = &table.slots[slot]
         if route.backend <= FP_ROUTE_TOMBSTONE:
             continue
-        if (<int32_t>(route.used_s - pass_began_s) < 0) if route.used_s else (<int32_t>(route.expires_s - now_s) <= 0):
+        if route.used_s:
+            over = <int32_t>(route.used_s - pass_began_s) < 0
+        else:
+            over = <int32_t>(route.expires_s - now_s) <= 0
+        if over:
             withdraw(table, slot)
             released += 1
     return released
@@ -119,24 +128,30 @@ cdef class Routes:
     """The control plane's handle. Ufrags are bytes; times are CLOCK_MONOTONIC seconds."""
 
     cdef void hash_ufrag(self, bytes ufrag, uint64_t *out):
-        ufrag_hash(self.table.header.seed, <const uint8_t *><const char *>ufrag, len(ufrag), out)
+        ufrag_hash(self.table.header.seed, <const uint8_t *><const char *>ufrag, <size_t>len(ufrag), out)
 
-    def install(self, bytes ufrag not None, uint32_t backend, uint32_t expires_s, uint32_t session=0, bint replace=False):
+    def install(self, bytes ufrag not None, uint32_t backend, uint32_t expires_s, uint32_t session=0,
+                bint replace=False):
         """Install one route; gives INSTALLED, REFRESHED, CONFLICT (another target is there) or FULL."""
         cdef uint64_t hash[2]
         self.hash_ufrag(ufrag, hash)
         return install(&self.table, hash, backend, expires_s, session, replace)
 
-    def install_many(self, list ufrags not None, backends, uint32_t expires_s, uint32_t session=0, bint replace=False):
-        """Install many; `backends` is one index or a list as long as `ufrags`. Gives one code a route, as bytes."""
+    def install_many(self, list ufrags not None, backends, uint32_t expires_s, uint32_t session=0,
+                     bint replace=False):
+        """Install many; `backends` is one index or a list as long as `ufrags`.
+
+        Gives one code a route, as bytes.
+        """
         cdef bytearray codes = bytearray(len(ufrags))
         cdef bint each = isinstance(backends, list)
         cdef uint32_t backend = 0 if each else backends
         cdef uint64_t hash[2]
         cdef Py_ssize_t i
-        cdef unsigned char code
+        cdef int code
         if each and len(<list>backends) != len(ufrags):
-            raise ValueError(f"{len(ufrags)} ufrags but {len(backends)} backends: give one index for all, or one each")
+            raise ValueError(
+                f"{len(ufrags)} ufrags but {len(backends)} backends: give one index for all, or one each")
         for i in range(len(ufrags)):
             if each:
                 backend = (<list>backends)[i]
@@ -160,11 +175,13 @@ cdef class Routes:
         """(backend, expires_s, session) of an installed route, or None."""
         cdef uint64_t hash[2]
         cdef uint32_t slot
+        cdef const fp_route *route
         self.hash_ufrag(ufrag, hash)
         slot = find(&self.table, hash)
         if slot == FP_NONE:
             return None
-        return self.table.slots[slot].backend - 2, self.table.slots[slot].expires_s, self.table.slots[slot].session
+        route = &self.table.slots[slot]
+        return route.backend - 2, route.expires_s, route.session
 
     def __len__(self):
         return self.table.header.routes_count

@@ -32,7 +32,8 @@ def sweep(Shared shared not None, list shards, uint32_t now_s):
 
 
 cdef void mark_used(shard_state *shard, uint32_t now_s) noexcept nogil:
-    """Confirmed flows keep route and target; provisional ones their target (their ufrag's port may answer yet)."""
+    """Confirmed flows keep route and target; provisional ones their target (their ufrag's port may
+    answer yet)."""
     cdef fp_flow flow
     cdef const fp_provisional *waiting
     cdef uint32_t slot
@@ -47,7 +48,8 @@ cdef void mark_used(shard_state *shard, uint32_t now_s) noexcept nogil:
             touch(&shard.backends, waiting.backend, now_s)
 
 
-cdef void mark_routed(const route_table *routes, const backend_table *backends, uint32_t now_s) noexcept nogil:
+cdef void mark_routed(const route_table *routes, const backend_table *backends,
+                      uint32_t now_s) noexcept nogil:
     cdef uint32_t slot
     for slot in range(routes.mask + 1):
         if routes.slots[slot].backend > FP_ROUTE_TOMBSTONE:

@@ -15,5 +15,7 @@ cdef inline uint32_t flow_tag(uint64_t client_hash, uint64_t ufrag_hash) noexcep
 
 cdef uint64_t transaction_id(const uint8_t *seed, const uint8_t *transaction) noexcept nogil
 cdef bint transactions_known(const transaction_table *table, uint64_t id, uint32_t now_ms) noexcept nogil
-cdef bint transactions_first_from(const transaction_table *table, uint64_t id, uint32_t flow, uint32_t now_ms) noexcept nogil
-cdef bint transactions_remember(transaction_table *table, uint64_t id, uint32_t flow, uint32_t now_ms) noexcept nogil
+cdef bint transactions_first_from(const transaction_table *table, uint64_t id, uint32_t flow,
+                                  uint32_t now_ms) noexcept nogil
+cdef bint transactions_remember(transaction_table *table, uint64_t id, uint32_t flow,
+                                uint32_t now_ms) noexcept nogil

@@ -35,16 +35,18 @@ cdef bint transactions_known(const transaction_table *table, uint64_t id, uint32
     return False
 
 
-cdef bint transactions_first_from(const transaction_table *table, uint64_t id, uint32_t flow, uint32_t now_ms) noexcept nogil:
+cdef bint transactions_first_from(const transaction_table *table, uint64_t id, uint32_t flow,
+                                  uint32_t now_ms) noexcept nogil:
     cdef fp_transaction *entries = set_of(table, id)
     cdef int way
     for way in range(FP_TRANSACTION_WAYS):
-        if entries[way].id == id and fresh(&entries[way], now_ms):
+        if load_acquire_u64(&entries[way].id) == id and fresh(&entries[way], now_ms):
             return entries[way].flow == flow
     return False
 
 
-cdef bint transactions_remember(transaction_table *table, uint64_t id, uint32_t flow, uint32_t now_ms) noexcept nogil:
+cdef bint transactions_remember(transaction_table *table, uint64_t id, uint32_t flow,
+                                uint32_t now_ms) noexcept nogil:
     """Note an id nobody had sent before. True when a still fresh entry had to go for it."""
     cdef fp_transaction *entries = set_of(table, id)
     cdef fp_transaction *oldest = &entries[0]
