@@ -7,7 +7,8 @@ from libc.string cimport memcpy, memset
 
 from fastpath.address cimport client_is_special, network_holds
 from fastpath.aes cimport fp_aes_init
-from fastpath.atomic cimport fence_acquire, fence_release, load_acquire_u32, load_relaxed_u32, store_relaxed_u32, store_release_u32
+from fastpath.atomic cimport (
+    fence_acquire, fence_release, load_acquire_u32, load_relaxed_u32, store_relaxed_u32, store_release_u32)
 from fastpath.layout cimport FP_CLASS_COUNT, FP_KEYS, FP_TRUNK_KEYS, fp_client
 from fastpath.siphash cimport siphash128
 
@@ -34,11 +35,13 @@ cdef bint settings_refresh(settings *mine, const policy *shared, const int64_t *
 cdef bint client_allowed(const settings *mine, const fp_client *client) noexcept nogil:
     """May a flow be made for this address? Public ones may; private, loopback, link-local and multicast
     ones only where allow_clients lists them: the relay must not become a way into its own network."""
+    cdef const network *allowed
     cdef uint32_t i
     if not client_is_special(client):
         return True
     for i in range(mine.policy.allow_count):
-        if network_holds(mine.policy.allow[i].address, mine.policy.allow[i].family, mine.policy.allow[i].prefix, client):
+        allowed = &mine.policy.allow[i]
+        if network_holds(allowed.address, allowed.family, allowed.prefix, client):
             return True
     return False
 
@@ -54,13 +57,15 @@ cdef class Settings:
         """The wall clock in seconds since the epoch; sampled each second, used for token expiry only."""
         self.wall_s = wall_s
 
-    def publish(self, *, dict token_keys, dict trunk_keys, int trunk_key_id=0, bint trunk_insecure=False, bint hash_policy=False,
-                bint draining=False, list allow_clients=None, int coalesce_us=200, bint spin=False, tuple dscp=(46, 46, 34, 0),
-                int trunk_mtu=1400, bint force_library=False):
+    def publish(self, *, dict token_keys, dict trunk_keys, uint8_t trunk_key_id=0, bint trunk_insecure=False,
+                bint hash_policy=False, bint draining=False, list allow_clients=None,
+                uint32_t coalesce_us=200, bint spin=False, tuple dscp=(46, 46, 34, 0),
+                uint32_t trunk_mtu=1400, bint force_library=False):
         """Replace everything the workers see at once.
 
-        token_keys: kid 0..6 -> 16 bytes. trunk_keys: id 0..3 -> 16 bytes, from which both directions' keys are
-        derived. allow_clients: [(address16, family, prefix length)]. dscp: one code point per traffic class.
+        token_keys: kid 0..6 -> 16 bytes. trunk_keys: id 0..3 -> 16 bytes, from which both directions' keys
+        are derived. allow_clients: [(address16, family, prefix length)]. dscp: one code point per traffic
+        class.
         """
         cdef policy new
         cdef uint64_t derived[2]
@@ -84,14 +89,15 @@ cdef class Settings:
         allow_clients = allow_clients or []
         if len(allow_clients) > ALLOW_MAX:
             raise ValueError(f"allow_clients takes at most {ALLOW_MAX} networks: merge some")
-        new.allow_count = len(allow_clients)
+        new.allow_count = <uint32_t>len(allow_clients)
         for i, (address16, family, prefix) in enumerate(allow_clients):
             memcpy(new.allow[i].address, <const char *>address16, 16)
             new.allow[i].family, new.allow[i].prefix = family, prefix
         for i in range(FP_CLASS_COUNT):
             new.dscp[i] = dscp[i]
-        new.trunk_key_id, new.trunk_insecure, new.hash_policy, new.draining = trunk_key_id, trunk_insecure, hash_policy, draining
-        new.coalesce_us, new.spin, new.trunk_mtu, new.force_library = coalesce_us, spin, trunk_mtu, force_library
+        new.trunk_key_id, new.trunk_insecure, new.trunk_mtu = trunk_key_id, trunk_insecure, trunk_mtu
+        new.hash_policy, new.draining = hash_policy, draining
+        new.coalesce_us, new.spin, new.force_library = coalesce_us, spin, force_library
         new.generation = self.shared.generation + 1
         store_relaxed_u32(&self.shared.generation, new.generation)
         fence_release()

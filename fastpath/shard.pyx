@@ -7,11 +7,12 @@ from libc.string cimport memcmp, memcpy, memset
 
 from fastpath.backends cimport Backends
 from fastpath.counters cimport counters_read
-from fastpath.flows cimport client_hash, flows_attach, flows_snapshot
+from fastpath.flows cimport flows_attach, flows_snapshot
 from fastpath.layout cimport (
-    FP_BACKENDS, FP_FLOW_confirmed, FP_INGRESS, FP_LAYOUT_VERSION, FP_NO_PORT, FP_PORT_flow, FP_PORT_provisional,
-    FP_PORT_quarantine, FP_PROVISIONAL_free, FP_SHARDS, FP_TRANSACTION_WAYS, fp_backend, fp_batch_memory, fp_counters, fp_flow, fp_ingress, fp_port,
-    fp_provisional, fp_route, fp_shard_header, fp_shared_header, fp_transaction, fp_trunk_link)
+    FP_BACKENDS, FP_FLOW_confirmed, FP_LAYOUT_VERSION, FP_NO_PORT, FP_PORT_flow, FP_PORT_provisional,
+    FP_PROVISIONAL_free, FP_SHARDS, FP_TRANSACTION_WAYS, fp_backend, fp_batch_memory, fp_counters, fp_flow,
+    fp_ingress, fp_port, fp_provisional, fp_route, fp_shard_header, fp_shared_header, fp_transaction,
+    fp_trunk_link)
 from fastpath.ports cimport ports_attach, ports_hand_over, ports_lookup, ports_owns, ports_restore
 from fastpath.provisional cimport provisional_attach
 from fastpath.routes cimport Routes
@@ -34,7 +35,7 @@ cdef void *address_of(object buffer, size_t needed) except NULL:
     cdef Py_buffer view
     PyObject_GetBuffer(buffer, &view, PyBUF_SIMPLE | PyBUF_WRITABLE)
     cdef void *start = view.buf
-    cdef size_t length = view.len
+    cdef size_t length = <size_t>view.len
     PyBuffer_Release(&view)
     if length < needed:
         raise LayoutError(f"the region has {length} bytes, {needed} are needed")
@@ -82,7 +83,8 @@ def shared_bytes(uint32_t shards, uint32_t routes_max, uint32_t targets_max):
     return plan_shared(shards, routes_max, targets_max).total_bytes
 
 
-def format_shared(buffer, *, bytes seed, uint32_t shards, uint32_t routes_max, uint32_t targets_max, uint32_t trunk_epoch):
+def format_shared(buffer, *, bytes seed, uint32_t shards, uint32_t routes_max, uint32_t targets_max,
+                  uint32_t trunk_epoch):
     """Write the header into zeroed memory. `seed` is 16 random bytes; the epoch must rise at each start."""
     cdef fp_shared_header header = plan_shared(shards, routes_max, targets_max)
     cdef fp_shared_header *place = <fp_shared_header *>address_of(buffer, header.total_bytes)
@@ -125,37 +127,41 @@ cdef class Shared:
         return self.header.trunk_epoch
 
     def raise_epoch(self, uint32_t wall_s):
-        """A new engine: the epoch of its trunk datagrams must be above the last one's, whatever the clock says."""
-        self.header.trunk_epoch = max(self.header.trunk_epoch + 1, wall_s)
+        """A new engine: its trunk datagrams' epoch must be above the last one's, whatever the clock says."""
+        cdef uint32_t above_last = self.header.trunk_epoch + 1
+        self.header.trunk_epoch = max(above_last, wall_s)
 
-    def set_ingress(self, uint8_t ingress, bytes address16, uint16_t port, uint8_t family, uint8_t listener, bint wildcard):
+    def set_ingress(self, uint8_t ingress, bytes address16, uint16_t port, uint8_t family, uint8_t listener,
+                    bint wildcard):
         """Name the local address clients use: `listener` is the index of its socket in every shard."""
         cdef fp_ingress *entry = &self.header.ingress[ingress]
         if len(address16) != 16 or family not in (4, 6):
             raise ValueError("an address is 16 bytes with family 4 or 6")
         memcpy(entry.address.address, <const char *>address16, 16)
         entry.address.port, entry.address.family = port, family
-        entry.listener, entry.wildcard, entry.used = listener, wildcard, 1
+        entry.listener, entry.wildcard = listener, <uint8_t>wildcard
+        entry.used = 1
 
 
 cdef void check_magic(const char *magic, uint32_t version) except *:
     if memcmp(magic, <const char *>MAGIC, 8) != 0:
         raise LayoutError("this memory is no fastpath region")
     if version != FP_LAYOUT_VERSION:
-        raise LayoutError(f"the region has layout version {version}, this engine needs {FP_LAYOUT_VERSION}: start a new keeper")
+        raise LayoutError(f"the region has layout version {version}, this engine needs {FP_LAYOUT_VERSION}: "
+                          "start a new keeper")
 
 
 # ---- a shard's region -------------------------------------------------------------------------------
 
-cdef fp_shard_header plan_shard(uint32_t flows_max, uint32_t provisional_max, uint32_t transactions_max, uint32_t targets_max,
-                                tuple ports_ipv4, tuple ports_ipv6) except *:
+cdef fp_shard_header plan_shard(uint32_t flows_max, uint32_t provisional_max, uint32_t transactions_max,
+                                uint32_t targets_max, tuple ports_ipv4, tuple ports_ipv6) except *:
     cdef fp_shard_header header
     memset(&header, 0, sizeof(header))
     header.layout_version = FP_LAYOUT_VERSION
     header.flows_max = flows_max
     header.flows_capacity = power_of_two(2 * <uint64_t>flows_max)
     header.provisional_capacity = power_of_two(provisional_max)
-    header.transactions_capacity = power_of_two(max(transactions_max, FP_TRANSACTION_WAYS))
+    header.transactions_capacity = power_of_two(max(transactions_max, <uint32_t>FP_TRANSACTION_WAYS))
     header.backends_capacity = FP_BACKENDS + targets_max
     header.port_first[0], header.port_count[0] = ports_ipv4
     header.port_first[1], header.port_count[1] = ports_ipv6
@@ -166,26 +172,29 @@ cdef fp_shard_header plan_shard(uint32_t flows_max, uint32_t provisional_max, ui
     header.counters_offset = place(&total, sizeof(fp_counters))
     header.links_offset = place(&total, sizeof(fp_trunk_link) * FP_BACKENDS)
     header.batch_offset = place(&total, sizeof(fp_batch_memory))
-    header.flows_offset = place(&total, sizeof(fp_flow) * <uint64_t>header.flows_capacity)
-    header.provisional_offset = place(&total, sizeof(fp_provisional) * <uint64_t>header.provisional_capacity)
-    header.provisional_index_offset = place(&total, 2 * sizeof(uint32_t) * <uint64_t>header.provisional_capacity)
-    header.transactions_offset = place(&total, sizeof(fp_transaction) * <uint64_t>header.transactions_capacity)
-    header.ports_offset = place(&total, sizeof(fp_port) * <uint64_t>header.ports_capacity)
-    header.port_use_offset = place(&total, 2 * <uint64_t>header.backends_capacity)
+    header.flows_offset = place(&total, sizeof(fp_flow) * header.flows_capacity)
+    header.provisional_offset = place(&total, sizeof(fp_provisional) * header.provisional_capacity)
+    header.provisional_index_offset = place(&total, 2 * sizeof(uint32_t) * header.provisional_capacity)
+    header.transactions_offset = place(&total, sizeof(fp_transaction) * header.transactions_capacity)
+    header.ports_offset = place(&total, sizeof(fp_port) * header.ports_capacity)
+    header.port_use_offset = place(&total, sizeof(uint16_t) * header.backends_capacity)
     header.total_bytes = total
     return header
 
 
-def shard_bytes(*, uint32_t flows_max, uint32_t provisional_max=16384, uint32_t transactions_max=1048576, uint32_t targets_max=65536,
-                tuple ports_ipv4=(0, 0), tuple ports_ipv6=(0, 0)):
+def shard_bytes(*, uint32_t flows_max, uint32_t provisional_max=16384, uint32_t transactions_max=1048576,
+                uint32_t targets_max=65536, tuple ports_ipv4=(0, 0), tuple ports_ipv6=(0, 0)):
     """Size of one shard's region in bytes; pages are taken only as they are touched."""
-    return plan_shard(flows_max, provisional_max, transactions_max, targets_max, ports_ipv4, ports_ipv6).total_bytes
+    return plan_shard(flows_max, provisional_max, transactions_max, targets_max,
+                      ports_ipv4, ports_ipv6).total_bytes
 
 
-def format_shard(buffer, *, uint32_t index, uint32_t flows_max, uint32_t provisional_max=16384, uint32_t transactions_max=1048576,
-                 uint32_t targets_max=65536, tuple ports_ipv4=(0, 0), tuple ports_ipv6=(0, 0)):
+def format_shard(buffer, *, uint32_t index, uint32_t flows_max, uint32_t provisional_max=16384,
+                 uint32_t transactions_max=1048576, uint32_t targets_max=65536,
+                 tuple ports_ipv4=(0, 0), tuple ports_ipv6=(0, 0)):
     """Write the header into zeroed memory. ports_*: (first pool index, count) of this shard's plain ports."""
-    cdef fp_shard_header header = plan_shard(flows_max, provisional_max, transactions_max, targets_max, ports_ipv4, ports_ipv6)
+    cdef fp_shard_header header = plan_shard(flows_max, provisional_max, transactions_max, targets_max,
+                                             ports_ipv4, ports_ipv6)
     cdef fp_shard_header *place = <fp_shard_header *>address_of(buffer, header.total_bytes)
     header.index = index
     place[0] = header
@@ -215,7 +224,8 @@ cdef class Shard:
         cdef fp_flow flow
         cdef uint32_t slot
         for slot in range(self.state.header.flows_capacity):
-            if self.state.flows.slots[slot].state >= FP_FLOW_confirmed and flows_snapshot(&self.state.flows, slot, &flow):
+            if (self.state.flows.slots[slot].state >= FP_FLOW_confirmed
+                    and flows_snapshot(&self.state.flows, slot, &flow)):
                 rows += (<const char *>&flow)[:sizeof(fp_flow)]
         return bytes(rows)
 
@@ -250,8 +260,10 @@ cdef void point(shard_state *shard, fp_shared_header *shared, fp_shard_header *h
     shard.batch = <fp_batch_memory *>(base + header.batch_offset)
     shard.links.links = <fp_trunk_link *>(base + header.links_offset)
     shard.flows.header, shard.flows.slots = header, <fp_flow *>(base + header.flows_offset)
-    shard.flows.version_clock, shard.flows.mask = &shared.flow_version, header.flows_capacity - 1
-    shard.provisional.header, shard.provisional.entries = header, <fp_provisional *>(base + header.provisional_offset)
+    shard.flows.version_clock = &shared.flow_version
+    shard.flows.mask = header.flows_capacity - 1
+    shard.provisional.header = header
+    shard.provisional.entries = <fp_provisional *>(base + header.provisional_offset)
     shard.provisional.by_client = <uint32_t *>(base + header.provisional_index_offset)
     shard.provisional.by_ufrag = shard.provisional.by_client + header.provisional_capacity
     shard.provisional.mask = header.provisional_capacity - 1
@@ -264,11 +276,13 @@ cdef void point(shard_state *shard, fp_shared_header *shared, fp_shard_header *h
     shard.ports.header, shard.ports.slots = header, <fp_port *>(base + header.ports_offset)
     shard.ports.backends, shard.ports.seed = shard.backends.entries, shard.seed
     shard.ports.in_use = <uint16_t *>(base + header.port_use_offset)
-    shard.ports.exists, shard.ports.mask = header.ports_capacity != 0, header.ports_capacity - 1
+    shard.ports.exists = header.ports_capacity != 0
+    shard.ports.mask = header.ports_capacity - 1
 
 
 cdef void attach(shard_state *shard, uint32_t now_ms) noexcept nogil:
-    """Every index that can be derived is made anew from what carries the truth: flows and provisional flows."""
+    """Every index that can be derived is made anew from what carries the truth: flows and provisional
+    flows."""
     cdef uint32_t slot
     cdef fp_flow *flow
     cdef fp_provisional *entry
@@ -287,7 +301,8 @@ cdef void attach(shard_state *shard, uint32_t now_ms) noexcept nogil:
             hold(shard, entry.upstream_port, entry.backend, FP_PORT_provisional, slot)
 
 
-cdef void hold(shard_state *shard, uint16_t port, uint32_t backend, uint8_t state, uint32_t holder) noexcept nogil:
+cdef void hold(shard_state *shard, uint16_t port, uint32_t backend, uint8_t state,
+               uint32_t holder) noexcept nogil:
     if not ports_owns(&shard.ports, port):
         return                      # copied from a sibling, whose port it is
     if ports_lookup(&shard.ports, port, &shard.backends.entries[backend].address) == NULL:
