@@ -24,15 +24,15 @@ from fastpath.provisional cimport provisional_first, provisional_lookup, provisi
 from fastpath.routes cimport routes_lookup, ufrag_hash
 from fastpath.settings cimport client_allowed
 from fastpath.stun cimport STUN_OK, stun_fingerprint_holds, stun_message, stun_parse
-from fastpath.token cimport TOKEN_EXPIRED, TOKEN_OK, token_fields, token_parse
-from fastpath.transactions cimport flow_tag, transaction_id, transactions_first_from, transactions_known, transactions_remember
+from fastpath.token cimport TOKEN_EXPIRED, TOKEN_OK, token_fields, token_has_shape, token_parse
+from fastpath.transactions cimport (
+    flow_tag, transaction_id, transactions_first_from, transactions_known, transactions_remember)
 
 cdef enum:
     BINDING_REQUEST = 0x0001        # RFC 8489 section 5
     BINDING_SUCCESS = 0x0101
-    TOKEN_CHARACTERS = 22           # a ufrag of this length is a token T1 or nothing
     AMPLIFICATION = 3               # RFC 9000 section 8: at most three times the bytes received
-    
+
 
 # ---- the ways out ---------------------------------------------------------------------------------
 
@@ -41,14 +41,16 @@ cdef inline void drop(fp_verdict *verdict, uint8_t reason) noexcept nogil:
     verdict.reason = reason
 
 
-cdef inline void send_up(fp_verdict *verdict, uint32_t backend, uint16_t upstream_port, uint8_t traffic_class) noexcept nogil:
+cdef inline void send_up(fp_verdict *verdict, uint32_t backend, uint16_t upstream_port,
+                         uint8_t traffic_class) noexcept nogil:
     verdict.action = FP_FORWARD
     verdict.backend = backend
     verdict.upstream_port = upstream_port
     verdict.traffic_class = traffic_class
 
 
-cdef inline void send_down(fp_verdict *verdict, uint32_t backend, const fp_client *client, uint8_t traffic_class) noexcept nogil:
+cdef inline void send_down(fp_verdict *verdict, uint32_t backend, const fp_client *client,
+                           uint8_t traffic_class) noexcept nogil:
     verdict.action = FP_FORWARD
     verdict.backend = backend
     verdict.client = client[0]
@@ -57,7 +59,8 @@ cdef inline void send_down(fp_verdict *verdict, uint32_t backend, const fp_clien
 
 # ---- upstream: from a client ----------------------------------------------------------------------
 
-cdef void forward_up(shard_state *shard, const fp_datagram *datagram, uint32_t now_ms, fp_verdict *verdict) noexcept nogil:
+cdef void forward_up(shard_state *shard, const fp_datagram *datagram, uint32_t now_ms,
+                     fp_verdict *verdict) noexcept nogil:
     cdef int kind = demux(datagram.data, datagram.length)
     cdef stun_message message
     cdef uint32_t slot
@@ -65,21 +68,21 @@ cdef void forward_up(shard_state *shard, const fp_datagram *datagram, uint32_t n
     if kind == DEMUX_NOT_WEBRTC:
         drop(verdict, FP_DROP_not_webrtc)
         return
+    if kind == DEMUX_STUN and stun_parse(datagram.data, datagram.length, &message) != STUN_OK:
+        drop(verdict, FP_DROP_bad_stun)
+        return
     slot = find_flow(shard, &datagram.client, datagram.hash)
-    if kind == DEMUX_STUN:
-        if stun_parse(datagram.data, datagram.length, &message) != STUN_OK:
-            drop(verdict, FP_DROP_bad_stun)
-            return
-        if message.type == BINDING_REQUEST:
-            forward_request(shard, datagram, &message, slot, now_ms, verdict)
-            return
+    if kind == DEMUX_STUN and message.type == BINDING_REQUEST:
+        forward_request(shard, datagram, &message, slot, now_ms, verdict)
+        return
     if slot != FP_NONE:
         use_flow(shard, slot, now_ms, verdict)
     else:
         use_provisional(shard, datagram, kind == DEMUX_STUN, now_ms, verdict)
 
 
-cdef inline void use_flow(shard_state *shard, uint32_t slot, uint32_t now_ms, fp_verdict *verdict) noexcept nogil:
+cdef inline void use_flow(shard_state *shard, uint32_t slot, uint32_t now_ms,
+                          fp_verdict *verdict) noexcept nogil:
     """A client datagram on a confirmed flow: nothing but its backend's address is asked any more."""
     cdef fp_flow *flow = &shard.flows.slots[slot]
     flow.last_seen_ms = now_ms
@@ -89,7 +92,8 @@ cdef inline void use_flow(shard_state *shard, uint32_t slot, uint32_t now_ms, fp
     send_up(verdict, flow.backend, flow.upstream_port, flow.traffic_class)
 
 
-cdef void use_provisional(shard_state *shard, const fp_datagram *datagram, bint stun, uint32_t now_ms, fp_verdict *verdict) noexcept nogil:
+cdef void use_provisional(shard_state *shard, const fp_datagram *datagram, bint stun, uint32_t now_ms,
+                          fp_verdict *verdict) noexcept nogil:
     """No confirmed flow. STUN that is no request (an answer to a full-ICE backend's own check, an
     indication) passes on the newest provisional flow; anything else has to wait for confirmation."""
     cdef uint32_t index = provisional_first(&shard.provisional, &datagram.client, datagram.hash)
@@ -105,8 +109,8 @@ cdef void use_provisional(shard_state *shard, const fp_datagram *datagram, bint 
         send_up(verdict, flow.backend, flow.upstream_port, flow.traffic_class)
 
 
-cdef void forward_request(shard_state *shard, const fp_datagram *datagram, const stun_message *message, uint32_t slot,
-                          uint32_t now_ms, fp_verdict *verdict) noexcept nogil:
+cdef void forward_request(shard_state *shard, const fp_datagram *datagram, const stun_message *message,
+                          uint32_t slot, uint32_t now_ms, fp_verdict *verdict) noexcept nogil:
     """A Binding Request: its ufrag overrides whatever the flow table knows about this address."""
     cdef uint64_t hash[2]
     cdef uint32_t index
@@ -134,8 +138,8 @@ cdef void forward_request(shard_state *shard, const fp_datagram *datagram, const
         replace_if_due(shard, index, datagram.hash, now_ms)
 
 
-cdef void note_transaction(shard_state *shard, const fp_datagram *datagram, const stun_message *message, uint64_t ufrag,
-                           uint32_t now_ms) noexcept nogil:
+cdef void note_transaction(shard_state *shard, const fp_datagram *datagram, const stun_message *message,
+                           uint64_t ufrag, uint32_t now_ms) noexcept nogil:
     """Remember who sent this transaction id first, over all shards: a replay elsewhere does not count."""
     cdef uint64_t id = transaction_id(shard.seed, message.transaction)
     cdef uint32_t i
@@ -150,8 +154,8 @@ cdef void note_transaction(shard_state *shard, const fp_datagram *datagram, cons
 
 # ---- a new flow: may it be, and where to? ---------------------------------------------------------
 
-cdef uint32_t admit(shard_state *shard, const fp_datagram *datagram, const stun_message *message, const uint64_t *hash,
-                    uint32_t now_ms, fp_verdict *verdict) noexcept nogil:
+cdef uint32_t admit(shard_state *shard, const fp_datagram *datagram, const stun_message *message,
+                    const uint64_t *hash, uint32_t now_ms, fp_verdict *verdict) noexcept nogil:
     """Route a ufrag that is new for this address and open its provisional flow. FP_NONE: dropped, and why."""
     cdef fp_provisional flow
     cdef uint8_t refused
@@ -179,15 +183,19 @@ cdef uint32_t admit(shard_state *shard, const fp_datagram *datagram, const stun_
 
 cdef uint8_t decide(shard_state *shard, const stun_message *message, const uint64_t *hash, uint32_t now_ms,
                     fp_provisional *flow, fp_verdict *verdict) noexcept nogil:
-    """Session route, else token, else hash policy: fills backend, route and class. Gives a drop reason or none."""
+    """Session route, else token, else hash policy: fills backend, route and class.
+
+    Gives a drop reason or none.
+    """
     cdef token_fields token
     cdef int code
     flow.route = routes_lookup(&shard.routes, hash, now_ms // 1000, &flow.backend)
     if flow.route != FP_NONE:
         verdict.decision = FP_DECISION_session_route
-    elif shard.settings.policy.token_key_mask and message.ufrag_length == TOKEN_CHARACTERS:
-        # A ufrag of this length that fails its tag never falls through to another rule.
-        code = token_parse(shard.settings.token_aes, shard.settings.policy.token_key_mask, message.ufrag, shard.settings.wall_s, &token)
+    elif shard.settings.policy.token_key_mask and token_has_shape(message.ufrag, message.ufrag_length):
+        # A ufrag of this shape that fails its tag never falls through to another rule.
+        code = token_parse(shard.settings.token_aes, shard.settings.policy.token_key_mask, message.ufrag,
+                           shard.settings.wall_s, &token)
         if code != TOKEN_OK:
             verdict.decision = FP_DECISION_expired if code == TOKEN_EXPIRED else FP_DECISION_bad_token
             return FP_DROP_token_expired if code == TOKEN_EXPIRED else FP_DROP_bad_token
@@ -197,24 +205,31 @@ cdef uint8_t decide(shard_state *shard, const stun_message *message, const uint6
     elif shard.settings.policy.hash_policy:
         verdict.decision = FP_DECISION_hash
         flow.backend = backends_by_hash(&shard.backends, message.ufrag, message.ufrag_length)
+        if flow.backend == FP_NONE:
+            return FP_DROP_backend_unavailable      # none is up
     else:
         verdict.decision = FP_DECISION_no_route
         return FP_DROP_no_route
     if flow.backend == FP_NONE or not backend_registered(shard, flow.backend):
         verdict.decision = FP_DECISION_unknown_backend
         return FP_DROP_unknown_backend
-    return FP_DROP_none if backend_takes_flows(&shard.backends, flow.backend) else FP_DROP_backend_unavailable
+    if not backend_takes_flows(&shard.backends, flow.backend):
+        return FP_DROP_backend_unavailable
+    return FP_DROP_none
 
 
 cdef inline bint backend_registered(const shard_state *shard, uint32_t backend) noexcept nogil:
-    cdef uint32_t parent = shard.backends.entries[backend].parent
-    return FP_BACKEND_free < shard.backends.entries[parent].state < FP_BACKEND_gone
+    """It, and the configured backend it belongs to: an entry never used names no parent."""
+    cdef const fp_backend *entry = &shard.backends.entries[backend]
+    return (FP_BACKEND_free < entry.state < FP_BACKEND_gone
+            and FP_BACKEND_free < shard.backends.entries[entry.parent].state < FP_BACKEND_gone)
 
 
 # ---- downstream: from a backend -------------------------------------------------------------------
 
-cdef void forward_down_plain(shard_state *shard, uint16_t port, const fp_endpoint *source, const uint8_t *data, size_t length,
-                             uint32_t now_ms, fp_verdict *verdict) noexcept nogil:
+cdef void forward_down_plain(shard_state *shard, uint16_t port, const fp_endpoint *source,
+                             const uint8_t *data, size_t length, uint32_t now_ms,
+                             fp_verdict *verdict) noexcept nogil:
     """Plain mode: (upstream port, source address) names the flow; nobody else's datagrams count."""
     cdef fp_port *entry = ports_lookup(&shard.ports, port, source)
     cdef fp_flow *flow
@@ -260,14 +275,16 @@ cdef void forward_down_trunk(shard_state *shard, uint32_t backend, bint may_teac
         send_down(verdict, backend, &record.client, flow.traffic_class)
 
 
-cdef uint32_t provisional_of(shard_state *shard, uint32_t backend, const fp_datagram *record, bint live, uint32_t now_ms) noexcept nogil:
+cdef uint32_t provisional_of(shard_state *shard, uint32_t backend, const fp_datagram *record, bint live,
+                             uint32_t now_ms) noexcept nogil:
     """Which provisional flow of this client a backend's datagram belongs to: the one that asked first with
     this transaction id; without such a one the backend's newest, unless its live flow may claim it."""
     cdef uint32_t index = provisional_first(&shard.provisional, &record.client, record.hash)
     cdef uint32_t newest = FP_NONE
     cdef stun_message message
     cdef bint response = (demux(record.data, record.length) == DEMUX_STUN
-                          and stun_parse(record.data, record.length, &message) == STUN_OK and message.type == BINDING_SUCCESS)
+                          and stun_parse(record.data, record.length, &message) == STUN_OK
+                          and message.type == BINDING_SUCCESS)
     cdef uint64_t id = transaction_id(shard.seed, message.transaction) if response else 0
     while index != FP_NONE:
         if shard.provisional.entries[index].backend == backend:
@@ -279,12 +296,21 @@ cdef uint32_t provisional_of(shard_state *shard, uint32_t backend, const fp_data
     return FP_NONE if live else newest
 
 
-cdef inline bint asked_first(shard_state *shard, uint32_t index, uint64_t hash, uint64_t id, uint32_t now_ms) noexcept nogil:
-    return transactions_first_from(&shard.transactions, id, flow_tag(hash, shard.provisional.entries[index].ufrag_hash), now_ms)
+cdef bint asked_first(shard_state *shard, uint32_t index, uint64_t hash, uint64_t id,
+                      uint32_t now_ms) noexcept nogil:
+    """Was this flow the first, over all shards, to send the transaction id?"""
+    cdef uint32_t tag = flow_tag(hash, shard.provisional.entries[index].ufrag_hash)
+    cdef uint32_t i
+    if transactions_first_from(&shard.transactions, id, tag, now_ms):
+        return True
+    for i in range(shard.siblings_count):
+        if transactions_first_from(&shard.siblings[i].transactions, id, tag, now_ms):
+            return True
+    return False
 
 
-cdef void forward_down_provisional(shard_state *shard, uint32_t index, const uint8_t *data, size_t length, uint32_t now_ms,
-                                   fp_verdict *verdict) noexcept nogil:
+cdef void forward_down_provisional(shard_state *shard, uint32_t index, const uint8_t *data, size_t length,
+                                   uint32_t now_ms, fp_verdict *verdict) noexcept nogil:
     """Only STUN, and little of it; a success response to its own question confirms the flow."""
     cdef fp_provisional *flow = &shard.provisional.entries[index]
     cdef uint64_t hash = client_hash(shard.seed, &flow.client)
@@ -300,13 +326,12 @@ cdef void forward_down_provisional(shard_state *shard, uint32_t index, const uin
         return
     send_down(verdict, flow.backend, &flow.client, flow.traffic_class)
     flow.bytes_down += <uint32_t>length
-    if message.type == BINDING_SUCCESS and asked_first(shard, index, hash, transaction_id(shard.seed, message.transaction),
-                                                           now_ms):
+    if (message.type == BINDING_SUCCESS
+            and asked_first(shard, index, hash, transaction_id(shard.seed, message.transaction), now_ms)):
         verdict.confirmed = flow.state == FP_PROVISIONAL_waiting
         flow.state = FP_PROVISIONAL_confirmed
         if not replace_if_due(shard, index, hash, now_ms):
             flow.state = FP_PROVISIONAL_waiting
+            flow.bytes_down -= <uint32_t>length     # it does not go down
             verdict.confirmed = 0
             drop(verdict, FP_DROP_flow_table_full)
-
-

@@ -5,15 +5,17 @@ gives its upstream port to quarantine, in this one place.
 """
 from libc.string cimport memset
 
-from fastpath.flows cimport client_hash, flows_insert, flows_lookup, flows_next_expired, flows_read, flows_remove
+from fastpath.flows cimport (
+    client_hash, flows_insert, flows_lookup, flows_next_expired, flows_read, flows_remove)
 from fastpath.layout cimport *
 from fastpath.ports cimport ports_acquire, ports_expire, ports_hand_over, ports_release
 from fastpath.provisional cimport (
-    provisional_crowded_out, provisional_first, provisional_insert, provisional_next, provisional_next_expired,
-    provisional_place, provisional_remove)
+    provisional_crowded_out, provisional_first, provisional_insert, provisional_next,
+    provisional_next_expired, provisional_place, provisional_remove)
 from fastpath.settings cimport client_allowed
 
 cdef enum:
+    CONFIRMED_TTL_MS = 60000        # a plain flow lives so long without a client datagram, copies included
     SILENT_MS = 7000                # a live flow whose ufrag was unseen for so long may be replaced
     TEACH_PER_SECOND = 1000         # flows a shard lets transceivers teach it in a second
     FULL_PASS_MS = 4000             # every slot is looked at for expiry once in this time
@@ -29,7 +31,8 @@ cdef uint32_t find_flow(shard_state *shard, const fp_client *client, uint64_t ha
     return slot
 
 
-cdef bint read_siblings(shard_state *shard, const fp_client *client, uint64_t hash, fp_flow *newest) noexcept nogil:
+cdef bint read_siblings(shard_state *shard, const fp_client *client, uint64_t hash,
+                        fp_flow *newest) noexcept nogil:
     cdef fp_flow seen
     cdef bint found = False
     cdef uint32_t i
@@ -42,7 +45,10 @@ cdef bint read_siblings(shard_state *shard, const fp_client *client, uint64_t ha
 
 
 cdef uint32_t copy_from_siblings(shard_state *shard, const fp_client *client, uint64_t hash) noexcept nogil:
-    """The newest of the siblings' flows for this client, copied into this shard. It keeps its upstream port."""
+    """The newest of the siblings' flows for this client, copied into this shard.
+
+    It keeps its upstream port.
+    """
     cdef fp_flow newest
     cdef uint32_t slot
     if not read_siblings(shard, client, hash, &newest):
@@ -53,7 +59,8 @@ cdef uint32_t copy_from_siblings(shard_state *shard, const fp_client *client, ui
     return slot
 
 
-cdef fp_flow *find_for_record(shard_state *shard, uint32_t backend, const fp_datagram *record, fp_flow *elsewhere) noexcept nogil:
+cdef fp_flow *find_for_record(shard_state *shard, uint32_t backend, const fp_datagram *record,
+                              fp_flow *elsewhere) noexcept nogil:
     """The flow a trunk record names: this shard's own, else (read into `elsewhere`, not copied: only client
     datagrams make copies) a sibling's. NULL: nobody knows the client."""
     cdef uint32_t slot = flows_lookup(&shard.flows, &record.client, record.hash)
@@ -67,24 +74,24 @@ cdef fp_flow *find_for_record(shard_state *shard, uint32_t backend, const fp_dat
 
 # ---- provisional ----------------------------------------------------------------------------------
 
-cdef uint32_t open_provisional(shard_state *shard, fp_provisional *flow, uint64_t hash, uint32_t now_ms) noexcept nogil:
+cdef uint32_t open_provisional(shard_state *shard, fp_provisional *flow, uint64_t hash,
+                               uint32_t now_ms) noexcept nogil:
     """Enter a provisional flow for a client at a ufrag, both filled in; FP_NONE: no upstream port is left.
 
-    A ufrag that holds its cap already loses its oldest, a full ring its oldest.
+    A ufrag that holds its cap already loses its oldest, a full ring its oldest; what is refused costs nobody.
     """
     cdef uint32_t crowded = provisional_crowded_out(&shard.provisional, flow.ufrag_hash)
-    cdef uint32_t place
-    if crowded != FP_NONE:
-        evict(shard, crowded, now_ms)
-    place = provisional_place(&shard.provisional)
-    if shard.provisional.entries[place].state != FP_PROVISIONAL_free:
-        evict(shard, place, now_ms)
+    cdef uint32_t place = provisional_place(&shard.provisional)
     flow.state = FP_PROVISIONAL_waiting
     flow.upstream_port = FP_NO_PORT
     if shard.backends.entries[flow.backend].mode == FP_PLAIN:
         flow.upstream_port = ports_acquire(&shard.ports, flow.backend, FP_PORT_provisional, place)
         if flow.upstream_port == FP_NO_PORT:
             return FP_NONE
+    if crowded != FP_NONE:
+        evict(shard, crowded, now_ms)
+    if shard.provisional.entries[place].state != FP_PROVISIONAL_free:
+        evict(shard, place, now_ms)
     provisional_insert(&shard.provisional, place, flow, hash)
     shard.counters.provisional_created += 1
     return place
@@ -105,7 +112,8 @@ cdef void discard(shard_state *shard, uint32_t index, uint32_t now_ms) noexcept 
 
 # ---- confirmation ---------------------------------------------------------------------------------
 
-cdef bint replace_if_due(shard_state *shard, uint32_t index, uint64_t hash, uint32_t now_ms) noexcept nogil:
+cdef bint replace_if_due(shard_state *shard, uint32_t index, uint64_t hash,
+                         uint32_t now_ms) noexcept nogil:
     """A confirmed provisional flow becomes the flow of its client, unless a live one is in its way.
 
     A live flow gives way only when its own ufrag was unseen for 7 s, or when both routes belong to one
@@ -120,7 +128,8 @@ cdef bint replace_if_due(shard_state *shard, uint32_t index, uint64_t hash, uint
         return True                 # it stays a shadow
     memset(&flow, 0, sizeof(flow))
     flow.client, flow.backend, flow.ufrag_hash = shadow.client, shadow.backend, shadow.ufrag_hash
-    flow.route, flow.upstream_port, flow.traffic_class = shadow.route, shadow.upstream_port, shadow.traffic_class
+    flow.route, flow.upstream_port = shadow.route, shadow.upstream_port
+    flow.traffic_class = shadow.traffic_class
     flow.state = FP_FLOW_confirmed
     flow.last_seen_ms, flow.ufrag_seen_ms = shadow.last_seen_ms, shadow.last_seen_ms
     if live != FP_NONE:
@@ -140,19 +149,21 @@ cdef bint replace_if_due(shard_state *shard, uint32_t index, uint64_t hash, uint
     return True
 
 
-cdef bint gives_way(const shard_state *shard, uint32_t live, const fp_provisional *shadow, uint32_t now_ms) noexcept nogil:
+cdef bint gives_way(const shard_state *shard, uint32_t live, const fp_provisional *shadow,
+                    uint32_t now_ms) noexcept nogil:
     cdef const fp_flow *flow = &shard.flows.slots[live]
     return <int>(now_ms - flow.ufrag_seen_ms) >= SILENT_MS or same_session(shard, flow, shadow)
 
 
-cdef bint same_session(const shard_state *shard, const fp_flow *flow, const fp_provisional *shadow) noexcept nogil:
+cdef bint same_session(const shard_state *shard, const fp_flow *flow,
+                       const fp_provisional *shadow) noexcept nogil:
     """Do the session routes of both ufrags carry the same session name?"""
     cdef const fp_route *old
     cdef const fp_route *new
     if flow.route == FP_NONE or shadow.route == FP_NONE:
         return False
     old, new = &shard.routes.slots[flow.route], &shard.routes.slots[shadow.route]
-    return (old.hash[0] == flow.ufrag_hash and new.hash[0] == shadow.ufrag_hash     # the slots are still theirs
+    return (old.hash[0] == flow.ufrag_hash and new.hash[0] == shadow.ufrag_hash  # the slots are still theirs
             and old.session != 0 and old.session == new.session)
 
 
@@ -163,7 +174,8 @@ cdef void end_flow(shard_state *shard, uint32_t slot, uint32_t now_ms) noexcept 
     flows_remove(&shard.flows, slot)
 
 
-cdef void forget_flow(shard_state *shard, uint32_t backend, const fp_client *client, uint32_t now_ms) noexcept nogil:
+cdef void forget_flow(shard_state *shard, uint32_t backend, const fp_client *client,
+                      uint32_t now_ms) noexcept nogil:
     """The transceiver said flow-closed: the flow goes now, and a confirmed shadow takes its place."""
     cdef uint64_t hash = client_hash(shard.seed, client)
     cdef uint32_t slot = flows_lookup(&shard.flows, client, hash)
@@ -182,7 +194,8 @@ cdef void forget_flow(shard_state *shard, uint32_t backend, const fp_client *cli
 
 # ---- taught -----------------------------------------------------------------------------------
 
-cdef fp_flow *teach(shard_state *shard, uint32_t backend, const fp_datagram *record, uint32_t now_ms) noexcept nogil:
+cdef fp_flow *teach(shard_state *shard, uint32_t backend, const fp_datagram *record,
+                    uint32_t now_ms) noexcept nogil:
     """A transceiver sends to a client this relay has forgotten: its word may create a flow, never replace
     one; without a client datagram it lives 5 s. NULL: refused."""
     cdef fp_flow flow
@@ -195,7 +208,8 @@ cdef fp_flow *teach(shard_state *shard, uint32_t backend, const fp_datagram *rec
     memset(&flow, 0, sizeof(flow))
     flow.client, flow.backend, flow.route, flow.upstream_port = record.client, backend, FP_NONE, FP_NO_PORT
     flow.state = FP_FLOW_taught
-    flow.last_seen_ms, flow.ufrag_seen_ms = now_ms, now_ms - SILENT_MS      # its next Binding Request replaces it
+    flow.last_seen_ms = now_ms
+    flow.ufrag_seen_ms = now_ms - SILENT_MS     # its next Binding Request replaces it
     slot = flows_insert(&shard.flows, &flow, record.hash, False)
     if slot == FP_NONE:
         return NULL
@@ -207,7 +221,7 @@ cdef fp_flow *teach(shard_state *shard, uint32_t backend, const fp_datagram *rec
 # ---- expiry ---------------------------------------------------------------------------------------
 
 cdef void expire_slice(shard_state *shard, uint32_t now_ms, uint32_t elapsed_ms) noexcept nogil:
-    """Look at the share of every table that is due after `elapsed_ms`, so that no turn pays for a whole pass."""
+    """Look at the share of every table that is due after `elapsed_ms`: no turn pays for a whole pass."""
     cdef uint32_t budget = slice_of(shard.header.flows_capacity, elapsed_ms)
     cdef uint32_t index
     while True:
@@ -228,7 +242,9 @@ cdef void expire_slice(shard_state *shard, uint32_t now_ms, uint32_t elapsed_ms)
 
 
 cdef inline uint32_t slice_of(uint32_t capacity, uint32_t elapsed_ms) noexcept nogil:
-    return capacity if elapsed_ms >= FULL_PASS_MS else <uint32_t>(<uint64_t>capacity * elapsed_ms // FULL_PASS_MS)
+    if elapsed_ms >= FULL_PASS_MS:
+        return capacity
+    return <uint32_t>(<uint64_t>capacity * elapsed_ms // FULL_PASS_MS)
 
 
 cdef bint younger_copy(shard_state *shard, uint32_t slot, uint32_t now_ms) noexcept nogil:
@@ -243,5 +259,6 @@ cdef bint younger_copy(shard_state *shard, uint32_t slot, uint32_t now_ms) noexc
         if (flows_read(&shard.siblings[i].flows, &flow.client, client_hash(shard.seed, &flow.client), &seen)
                 and seen.version == flow.version and <int>(seen.last_seen_ms - flow.last_seen_ms) > 0):
             flow.last_seen_ms = seen.last_seen_ms
-            return True
+            if <int>(now_ms - seen.last_seen_ms) < CONFIRMED_TTL_MS:
+                return True
     return False
