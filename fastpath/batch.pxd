@@ -6,7 +6,8 @@
 #   3. nothing is received into a slot before its `source` is noted.
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastpath.layout cimport FP_BATCH, fp_client, fp_datagram_area, fp_endpoint, fp_receive_note, fp_trunk_area
+from fastpath.layout cimport (
+    FP_BATCH, fp_client, fp_datagram_area, fp_endpoint, fp_receive_note, fp_trunk_area)
 from fastpath.linux cimport epoll_event, iovec, mmsghdr, sockaddr_in6
 
 ctypedef struct receive_batch:

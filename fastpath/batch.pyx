@@ -20,14 +20,16 @@ cdef enum:
 cdef void batch_attach_datagrams(receive_batch *batch, fp_datagram_area *area) noexcept nogil:
     batch.messages, batch.vectors, batch.notes = area.messages, area.vectors, area.notes
     batch.names, batch.control, batch.data = &area.names[0][0], &area.control[0][0], &area.data[0][0]
-    batch.stride, batch.capacity = FP_DATAGRAM_BYTES, FP_BATCH
+    batch.stride = FP_DATAGRAM_BYTES
+    batch.capacity = FP_BATCH
     point_at_buffers(batch)
 
 
 cdef void batch_attach_trunk(receive_batch *batch, fp_trunk_area *area) noexcept nogil:
     batch.messages, batch.vectors, batch.notes = area.messages, area.vectors, area.notes
     batch.names, batch.control, batch.data = &area.names[0][0], &area.control[0][0], &area.data[0][0]
-    batch.stride, batch.capacity = FP_TRUNK_BYTES, FP_TRUNK_BATCH
+    batch.stride = FP_TRUNK_BYTES
+    batch.capacity = FP_TRUNK_BATCH
     point_at_buffers(batch)
 
 
@@ -175,7 +177,8 @@ cdef void compose_traffic_class(send_batch *batch, uint8_t family, uint8_t tos) 
 
 cdef void compose_segments(send_batch *batch, uint16_t segment_bytes) noexcept nogil:
     """One send, many datagrams: the kernel cuts the payload every `segment_bytes` (UDP_SEGMENT)."""
-    memcpy(add_control(batch, SOL_UDP, UDP_SEGMENT, sizeof(segment_bytes)), &segment_bytes, sizeof(segment_bytes))
+    memcpy(add_control(batch, SOL_UDP, UDP_SEGMENT, sizeof(segment_bytes)), &segment_bytes,
+           sizeof(segment_bytes))
 
 
 cdef void batch_send(send_batch *batch, int fd) noexcept nogil:
@@ -185,11 +188,11 @@ cdef void batch_send(send_batch *batch, int fd) noexcept nogil:
     """
     cdef uint32_t done = 0
     cdef bint waited = False
-    cdef int sent, i
+    cdef int sent, _i
     while done < batch.count:
         sent = sendmmsg(fd, batch.messages + done, batch.count - done, MSG_DONTWAIT)
         if sent > 0:
-            for i in range(sent):
+            for _i in range(sent):
                 batch.outcome[done] = 0
                 done += 1
         elif errno == EINTR:
@@ -205,7 +208,9 @@ cdef void batch_send(send_batch *batch, int fd) noexcept nogil:
 
 cdef inline void wait_writable(int fd) noexcept nogil:
     cdef pollfd descriptor
-    descriptor.fd, descriptor.events, descriptor.revents = fd, POLLOUT, 0
+    descriptor.fd = fd
+    descriptor.events = POLLOUT
+    descriptor.revents = 0
     poll(&descriptor, 1, BLOCKED_WAIT_MS)
 
 

@@ -23,5 +23,5 @@ ctypedef struct bundle_seal:        # what the headers of one link and direction
     const uint8_t *key              # NULL: untagged
     uint8_t key_id
 
-cdef uint32_t bundle(const trunk_record *items, uint32_t count, uint32_t mtu_bytes, bint singly, const bundle_seal *seal,
-                     uint8_t *buffer, bundle_run *runs) noexcept nogil
+cdef uint32_t bundle(const trunk_record *items, uint32_t count, uint32_t mtu_bytes, bint singly,
+                     const bundle_seal *seal, uint8_t *buffer, bundle_run *runs) noexcept nogil

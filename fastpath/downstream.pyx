@@ -15,13 +15,15 @@ from fastpath.flows cimport client_hash
 from fastpath.forward cimport forward_down_plain, forward_down_trunk
 from fastpath.lane cimport book_dropped, book_sent, lane_state, parcel
 from fastpath.layout cimport (
-    FP_BATCH, FP_DEFAULT_TOS, FP_DOWN, FP_DROP, FP_DROP_bad_record, FP_DROP_bad_trunk, FP_DROP_none, FP_DROP_oversize,
-    FP_DROP_unknown_ingress, FP_DROP_untrusted_trunk, FP_NONE, fp_datagram, fp_endpoint, fp_ingress, fp_verdict)
+    FP_BATCH, FP_DEFAULT_TOS, FP_DOWN, FP_DROP, FP_DROP_bad_record, FP_DROP_bad_trunk, FP_DROP_none,
+    FP_DROP_oversize, FP_DROP_unknown_ingress, FP_DROP_untrusted_trunk, FP_NONE, fp_datagram, fp_endpoint,
+    fp_ingress, fp_verdict)
 from fastpath.lifecycle cimport forget_flow
 from fastpath.links cimport CONTROL_FORGET_FLOW, CONTROL_SEND_PONG, link_admit, link_control
 from fastpath.linux cimport monotonic_ns, realtime_ns
 from fastpath.trunk cimport (
-    CONTROL_PONG, TRUNK_BAD_RECORD, TRUNK_CONFIRMED, TRUNK_CONTROL, TRUNK_ECN, TRUNK_END, TRUNK_HEADER_BYTES, trunk_next_record, trunk_record)
+    CONTROL_PONG, TRUNK_BAD_RECORD, TRUNK_CONFIRMED, TRUNK_CONTROL, TRUNK_ECN, TRUNK_END, TRUNK_HEADER_BYTES,
+    trunk_next_record, trunk_record)
 from fastpath.upstream cimport send_control
 
 cdef enum:
@@ -101,8 +103,8 @@ cdef void forward_trunk(lane_state *lane, uint32_t now_ms) noexcept nogil:
     batch_settle(batch)
 
 
-cdef void open_datagram(lane_state *lane, uint32_t backend, const arrival *came, uint32_t i, uint32_t start, uint32_t length,
-                        uint32_t now_ms) noexcept nogil:
+cdef void open_datagram(lane_state *lane, uint32_t backend, const arrival *came, uint32_t i, uint32_t start,
+                        uint32_t length, uint32_t now_ms) noexcept nogil:
     """One trunk datagram: may it be believed? Then record by record."""
     cdef const uint8_t *data = lane.from_trunk.data + <size_t>i * lane.from_trunk.stride + start
     cdef uint8_t refused = FP_DROP_none
@@ -115,7 +117,8 @@ cdef void open_datagram(lane_state *lane, uint32_t backend, const arrival *came,
         refused = FP_DROP_bad_trunk
     else:
         refused = link_admit(&lane.shard.links.links[backend], lane.shard.backends.entries[backend].keyed,
-                             &lane.shard.settings.policy.trunk_down_keys[0][0], lane.shard.settings.policy.trunk_key_mask,
+                             &lane.shard.settings.policy.trunk_down_keys[0][0],
+                             lane.shard.settings.policy.trunk_key_mask,
                              data, length, lane.recovering, now_ms, &end)
     if refused != FP_DROP_none:
         book_refused(lane, refused, length)
@@ -125,8 +128,8 @@ cdef void open_datagram(lane_state *lane, uint32_t backend, const arrival *came,
     open_records(lane, backend, came, i, start, data, end, offset, now_ms)
 
 
-cdef void open_records(lane_state *lane, uint32_t backend, const arrival *came, uint32_t i, uint32_t start, const uint8_t *data,
-                       size_t end, size_t offset, uint32_t now_ms) noexcept nogil:
+cdef void open_records(lane_state *lane, uint32_t backend, const arrival *came, uint32_t i, uint32_t start,
+                       const uint8_t *data, size_t end, size_t offset, uint32_t now_ms) noexcept nogil:
     cdef trunk_record record
     cdef fp_datagram datagram
     cdef fp_verdict verdict
@@ -144,7 +147,8 @@ cdef void open_records(lane_state *lane, uint32_t backend, const arrival *came, 
         book_received(lane, record.length)
         datagram.client, datagram.data, datagram.length = record.client, record.payload, record.length
         datagram.hash = client_hash(lane.shard.seed, &record.client)
-        forward_down_trunk(lane.shard, backend, may_teach(lane, backend, &record), &datagram, now_ms, &verdict)
+        forward_down_trunk(lane.shard, backend, may_teach(lane, backend, &record), &datagram, now_ms,
+                           &verdict)
         if verdict.action == FP_DROP:
             book_dropped(lane, FP_DOWN, verdict.reason)
         else:
@@ -152,7 +156,8 @@ cdef void open_records(lane_state *lane, uint32_t backend, const arrival *came, 
                       &lane.from_trunk, i, start + <uint32_t>offset)
 
 
-cdef inline bint may_teach(const lane_state *lane, uint32_t backend, const trunk_record *record) noexcept nogil:
+cdef inline bint may_teach(const lane_state *lane, uint32_t backend,
+                           const trunk_record *record) noexcept nogil:
     """Only a confirmed path, on a tagged link or on loopback, at an ingress of ours."""
     cdef const fp_endpoint *address = &lane.shard.backends.entries[backend].address
     return (record.flags & TRUNK_CONFIRMED and lane.shard.shared.ingress[record.client.ingress].used
@@ -169,10 +174,12 @@ cdef inline bint is_loopback(const fp_endpoint *address) noexcept nogil:
     return address.address[15] == 1
 
 
-cdef void obey(lane_state *lane, uint32_t backend, const trunk_record *record, uint32_t now_ms) noexcept nogil:
+cdef void obey(lane_state *lane, uint32_t backend, const trunk_record *record,
+               uint32_t now_ms) noexcept nogil:
     """A control record: for the relay itself."""
     cdef uint8_t pong[PING_BYTES]
-    cdef int i, wish = link_control(&lane.shard.links.links[backend], record.payload, record.length, monotonic_ns())
+    cdef int i, wish = link_control(&lane.shard.links.links[backend], record.payload, record.length,
+                                    monotonic_ns())
     lane.shard.counters.punted[FP_DOWN] += 1
     lane.shard.counters.received[FP_DOWN] += 1
     if wish == CONTROL_FORGET_FLOW:
@@ -197,8 +204,9 @@ cdef inline void book_refused(lane_state *lane, uint8_t reason, uint32_t length)
     book_dropped(lane, FP_DOWN, reason)
 
 
-cdef void send_down(lane_state *lane, const fp_verdict *verdict, const uint8_t *data, uint32_t length, uint8_t ecn, uint64_t stamp_ns,
-                    receive_batch *batch, uint32_t index, uint32_t done) noexcept nogil:
+cdef void send_down(lane_state *lane, const fp_verdict *verdict, const uint8_t *data, uint32_t length,
+                    uint8_t ecn, uint64_t stamp_ns, receive_batch *batch, uint32_t index,
+                    uint32_t done) noexcept nogil:
     """Compose one datagram to a client. `done`: how far slot `index` is settled once it has left."""
     cdef const fp_ingress *ingress = &lane.shard.shared.ingress[verdict.client.ingress]
     cdef uint8_t tos = <uint8_t>(lane.shard.settings.policy.dscp[verdict.traffic_class] << 2) | ecn

@@ -4,7 +4,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from fastpath.batch cimport arrival, receive_batch, send_batch
 from fastpath.bundles cimport BUNDLE_BUFFER_BYTES, bundle_run
 from fastpath.counters cimport count_residence
-from fastpath.layout cimport FP_BATCH, FP_DROP_send_blocked, FP_DROP_send_failed, FP_LISTENERS, fp_datagram, fp_verdict
+from fastpath.layout cimport (
+    FP_BATCH, FP_DROP_send_blocked, FP_DROP_send_failed, FP_LISTENERS, fp_datagram, fp_verdict)
 from fastpath.linux cimport EAGAIN, ENOBUFS, realtime_ns
 from fastpath.shard cimport shard_state
 from fastpath.trunk cimport trunk_record
@@ -27,7 +28,7 @@ ctypedef struct lane_state:
     receive_batch from_trunk
     bint recovering                 # finishing the batch of an engine that died
 
-    fp_datagram datagrams[FP_BATCH] # the upstream batch in hand, slot by slot
+    fp_datagram datagrams[FP_BATCH]     # the upstream batch in hand, slot by slot
     arrival arrivals[FP_BATCH]
     fp_verdict verdicts[FP_BATCH]
 
@@ -47,12 +48,15 @@ cdef inline void book_dropped(lane_state *lane, int direction, uint8_t reason) n
     lane.shard.counters.dropped[direction][reason] += 1
 
 
-cdef inline void book_sent(lane_state *lane, int direction, int error, uint32_t length, uint64_t stamp_ns, uint64_t now_ns) noexcept nogil:
+cdef inline void book_sent(lane_state *lane, int direction, int error, uint32_t length, uint64_t stamp_ns,
+                           uint64_t now_ns) noexcept nogil:
     """One datagram left, or the kernel refused it. `now_ns` is the wall clock, as the kernel's stamps are."""
     if error == 0:
         lane.shard.counters.forwarded[direction] += 1
         lane.shard.counters.forwarded_bytes[direction] += length
         if stamp_ns and now_ns > stamp_ns:
             count_residence(&lane.shard.counters, direction, now_ns - stamp_ns)
+    elif error == EAGAIN or error == ENOBUFS:
+        book_dropped(lane, direction, FP_DROP_send_blocked)
     else:
-        book_dropped(lane, direction, FP_DROP_send_blocked if error == EAGAIN or error == ENOBUFS else FP_DROP_send_failed)
+        book_dropped(lane, direction, FP_DROP_send_failed)

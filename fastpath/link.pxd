@@ -27,7 +27,8 @@ cdef class Link:
     cdef uint8_t buffer[BUNDLE_BUFFER_BYTES]
 
     cdef int open_message(self, uint32_t slot, list out) except -1
-    cdef int open_datagram(self, uint32_t relay, const uint8_t *data, size_t length, uint32_t now_ms, list out) except -1
+    cdef int open_datagram(self, uint32_t relay, const uint8_t *data, size_t length, uint32_t now_ms,
+                           list out) except -1
     cdef int obey(self, uint32_t relay, const trunk_record *record) except -1
     cdef int refuse(self, int reason) except -1
     cdef int send_items(self, uint32_t relay, uint32_t count) except -1

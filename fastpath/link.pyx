@@ -13,8 +13,8 @@ from libc.string cimport memcpy, memset
 
 from fastpath.address cimport endpoint_from_sockaddr
 from fastpath.batch cimport (
-    arrival, batch_arrival, batch_attach_trunk, batch_receive, batch_send, batch_settle, compose, compose_endpoint,
-    compose_segments)
+    arrival, batch_arrival, batch_attach_trunk, batch_receive, batch_send, batch_settle, compose,
+    compose_endpoint, compose_segments)
 from fastpath.bundles cimport bundle, bundle_seal
 from fastpath.layout cimport (
     FP_DROP_bad_record, FP_DROP_bad_trunk, FP_DROP_none, FP_DROP_untrusted_trunk, FP_TRUNK_KEYS)
@@ -22,8 +22,8 @@ from fastpath.linux cimport monotonic_ns
 from fastpath.links cimport CONTROL_SEND_PONG, link_admit, link_control
 from fastpath.siphash cimport siphash128
 from fastpath.trunk cimport (
-    CONTROL_FLOW_CLOSED, CONTROL_PONG, CONTROL_STATE, TRUNK_BAD_RECORD, TRUNK_CONFIRMED, TRUNK_CONTROL, TRUNK_ECN, TRUNK_END,
-    TRUNK_HEADER_BYTES, trunk_next_record, trunk_record)
+    CONTROL_FLOW_CLOSED, CONTROL_PONG, CONTROL_STATE, TRUNK_BAD_RECORD, TRUNK_CONFIRMED, TRUNK_CONTROL,
+    TRUNK_ECN, TRUNK_END, TRUNK_HEADER_BYTES, trunk_next_record, trunk_record)
 
 from fastpath.counters import DROP_REASONS
 
@@ -36,7 +36,8 @@ cdef class Link:
     """relays: the relay sockets to believe, one a shard. keys: id -> 16 bytes; none: only for loopback.
     epoch must rise at each start; mtu_bytes bounds a trunk datagram."""
 
-    def __init__(self, int fd, *, list relays not None, dict keys=None, int key_id=0, uint32_t epoch, uint32_t mtu_bytes=1400):
+    def __init__(self, int fd, *, list relays not None, dict keys=None, uint8_t key_id=0, uint32_t epoch,
+                 uint32_t mtu_bytes=1400):
         self.fd, self.epoch, self.mtu_bytes, self.key_id, self.key_mask = fd, epoch, mtu_bytes, key_id, 0
         self.relays, self.dropped = {}, {}
         self.links = <fp_trunk_link *>calloc(RELAY_SOCKETS, sizeof(fp_trunk_link))
@@ -52,7 +53,8 @@ cdef class Link:
             self.add_relay(relay)
 
     def add_key(self, int kid, bytes key not None):
-        """A link with keys refuses untagged datagrams; each direction has a key of its own derived from this one."""
+        """A link with keys refuses untagged datagrams; each direction has a key of its own derived from
+        this one."""
         cdef uint64_t derived[2]
         if not 0 <= kid < FP_TRUNK_KEYS or len(key) != 16:
             raise ValueError(f"a trunk key is 16 bytes under an id of 0..{FP_TRUNK_KEYS - 1}")
@@ -64,7 +66,7 @@ cdef class Link:
 
     def add_relay(self, tuple relay not None):
         """Believe one more relay socket: (address16, port, family)."""
-        cdef uint32_t index = len(self.relays)
+        cdef uint32_t index = <uint32_t>len(self.relays)
         cdef bytes address16
         address16, port, family = relay
         if relay in self.relays:
@@ -89,12 +91,14 @@ cdef class Link:
 
     cdef int open_message(self, uint32_t slot, list out) except -1:
         cdef const uint8_t *data = self.incoming.data + <size_t>slot * self.incoming.stride
-        cdef uint32_t length = self.incoming.messages[slot].msg_len, start = 0, size, now_ms = <uint32_t>(monotonic_ns() // 1000000)
+        cdef uint32_t length = self.incoming.messages[slot].msg_len, start = 0, size
+        cdef uint32_t now_ms = <uint32_t>(monotonic_ns() // 1000000)
         cdef arrival came
         cdef fp_endpoint source
         cdef object relay
         batch_arrival(&self.incoming, slot, &came)
-        endpoint_from_sockaddr(self.incoming.names + NAME_BYTES * slot, self.incoming.messages[slot].msg_hdr.msg_namelen, &source)
+        endpoint_from_sockaddr(self.incoming.names + NAME_BYTES * slot,
+                               self.incoming.messages[slot].msg_hdr.msg_namelen, &source)
         relay = self.relays.get((source.address[:16], source.port, source.family))
         if relay is None:
             return self.refuse(FP_DROP_untrusted_trunk)
@@ -106,10 +110,11 @@ cdef class Link:
             start += size
         return 0
 
-    cdef int open_datagram(self, uint32_t relay, const uint8_t *data, size_t length, uint32_t now_ms, list out) except -1:
+    cdef int open_datagram(self, uint32_t relay, const uint8_t *data, size_t length, uint32_t now_ms,
+                           list out) except -1:
         cdef size_t end = length, offset = TRUNK_HEADER_BYTES
-        cdef uint8_t refused = link_admit(&self.links[relay], self.key_mask != 0, &self.up_keys[0][0], self.key_mask, data, length,
-                                          False, now_ms, &end)
+        cdef uint8_t refused = link_admit(&self.links[relay], self.key_mask != 0, &self.up_keys[0][0],
+                                          self.key_mask, data, length, False, now_ms, &end)
         cdef const fp_endpoint *address = &self.addresses[relay]
         cdef tuple source, client
         cdef bytes payload
@@ -134,7 +139,8 @@ cdef class Link:
     cdef int obey(self, uint32_t relay, const trunk_record *record) except -1:
         cdef uint8_t payload[12]
         cdef trunk_record pong
-        if link_control(&self.links[relay], record.payload, record.length, monotonic_ns()) == CONTROL_SEND_PONG:
+        cdef int wish = link_control(&self.links[relay], record.payload, record.length, monotonic_ns())
+        if wish == CONTROL_SEND_PONG:
             memcpy(payload, record.payload, 12)
             payload[0] = CONTROL_PONG
             memset(&pong, 0, sizeof(pong))
@@ -150,7 +156,8 @@ cdef class Link:
     # ---- send -------------------------------------------------------------------------------------
 
     def send(self, list records not None):
-        """Send (relay, ingress, client, ecn, confirmed, payload) tuples, bundled by relay, each relay's in order.
+        """Send (relay, ingress, client, ecn, confirmed, payload) tuples, bundled by relay, each relay's in
+        order.
 
         ValueError: a relay that was never added. A datagram the kernel refuses is gone, as UDP goes.
         """
@@ -165,8 +172,11 @@ cdef class Link:
                 item = &self.items[count]
                 memcpy(item.client.address, <const char *>(<bytes>client[0]), 16)
                 item.client.port, item.client.family, item.client.ingress = client[1], client[2], ingress
-                item.flags = <uint8_t>(ecn & TRUNK_ECN) | (TRUNK_CONFIRMED if confirmed else 0)
-                item.payload, item.length = <const uint8_t *><const char *>(<bytes>payload), len(<bytes>payload)
+                item.flags = <uint8_t>ecn & TRUNK_ECN
+                if confirmed:
+                    item.flags |= TRUNK_CONFIRMED
+                item.payload = <const uint8_t *><const char *>(<bytes>payload)
+                item.length = <uint16_t>len(<bytes>payload)
                 count += 1
                 if count == FP_BATCH:
                     self.send_items(self.index_of(relay), count)
@@ -184,7 +194,8 @@ cdef class Link:
         cdef uint32_t k, made
         seal.epoch, seal.sequence, seal.key_id = self.epoch, &self.links[relay].tx_sequence, self.key_id
         seal.key = self.down_keys[self.key_id] if self.key_mask else NULL
-        made = bundle(self.items, count, self.mtu_bytes, self.links[relay].gso_refused, &seal, self.buffer, self.runs)
+        made = bundle(self.items, count, self.mtu_bytes, self.links[relay].gso_refused, &seal, self.buffer,
+                      self.runs)
         for k in range(made):
             compose(&self.outgoing, self.runs[k].data, self.runs[k].length)
             compose_endpoint(&self.outgoing, &self.addresses[relay])
@@ -198,16 +209,19 @@ cdef class Link:
         self.items[0].flags = TRUNK_CONTROL
         return self.send_items(relay, 1)
 
-    def send_state(self, tuple relay not None, *, uint8_t state, uint8_t incarnation, uint16_t cluster, uint16_t xcvr,
-                   uint32_t sessions, uint32_t capacity):
+    def send_state(self, tuple relay not None, *, uint8_t state, uint8_t incarnation, uint16_t cluster,
+                   uint16_t xcvr, uint32_t sessions, uint32_t capacity):
         """Tell one relay socket how this transceiver is: state 1 up, 2 draining, 3 stopping."""
         cdef uint8_t payload[STATE_BYTES]
         cdef trunk_record record
-        packed = (bytes([CONTROL_STATE, state, incarnation, 0]) + cluster.to_bytes(2, "big") + xcvr.to_bytes(2, "big")
+        packed = (bytes([CONTROL_STATE, state, incarnation, 0])
+                  + cluster.to_bytes(2, "big") + xcvr.to_bytes(2, "big")
                   + sessions.to_bytes(4, "big") + capacity.to_bytes(4, "big"))
         memcpy(payload, <const char *>(<bytes>packed), STATE_BYTES)
         memset(&record, 0, sizeof(record))
-        record.payload, record.length, record.client.family = payload, STATE_BYTES, 4
+        record.payload = payload
+        record.length = STATE_BYTES
+        record.client.family = 4
         self.send_control(self.index_of(relay), &record)
 
     def send_flow_closed(self, tuple relay not None, uint8_t ingress, tuple client not None):

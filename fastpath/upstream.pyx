@@ -16,8 +16,8 @@ from fastpath.flows cimport client_hash, flows_prefetch
 from fastpath.forward cimport forward_up
 from fastpath.lane cimport book_dropped, book_sent, lane_state
 from fastpath.layout cimport (
-    FP_DEFAULT_TOS, FP_DROP, FP_DROP_none, FP_DROP_oversize, FP_DROP_unknown_ingress, FP_FORWARD, FP_INGRESS, FP_NO_PORT, FP_PUNT,
-    FP_UP, fp_backend, fp_datagram, fp_endpoint, fp_ingress, fp_trunk_link, fp_verdict)
+    FP_DEFAULT_TOS, FP_DROP, FP_DROP_none, FP_DROP_oversize, FP_DROP_unknown_ingress, FP_FORWARD, FP_INGRESS,
+    FP_NO_PORT, FP_PUNT, FP_UP, fp_backend, fp_datagram, fp_endpoint, fp_ingress, fp_trunk_link, fp_verdict)
 from fastpath.linux cimport EINVAL, EIO, EMSGSIZE, realtime_ns
 from fastpath.trunk cimport TRUNK_CONTROL, trunk_record
 
@@ -50,7 +50,8 @@ cdef void read_batch(lane_state *lane) noexcept nogil:
     for i in range(lane.from_clients.count):
         datagram = &lane.datagrams[i]
         batch_arrival(&lane.from_clients, i, &lane.arrivals[i])
-        client_from_sockaddr(lane.from_clients.names + 32 * i, lane.from_clients.messages[i].msg_hdr.msg_namelen, 0, &datagram.client)
+        client_from_sockaddr(lane.from_clients.names + 32 * i,
+                             lane.from_clients.messages[i].msg_hdr.msg_namelen, 0, &datagram.client)
         datagram.data = lane.from_clients.data + <size_t>i * lane.from_clients.stride
         datagram.length = lane.from_clients.messages[i].msg_len
         datagram.ecn = lane.arrivals[i].ecn
@@ -62,11 +63,11 @@ cdef void read_batch(lane_state *lane) noexcept nogil:
 
 
 cdef inline bint name_ingress(lane_state *lane, uint32_t i) noexcept nogil:
-    """Which ingress did the client use? The listener's only one, or the one with the local address it named."""
+    """Which ingress did the client use? The listener's only one, or the one whose local address it named."""
     cdef uint16_t listener = lane.from_clients.notes[i].source
     cdef const fp_ingress *entry
     cdef fp_endpoint *local = &lane.arrivals[i].local
-    cdef uint32_t id
+    cdef int id
     if lane.only_ingress[listener] >= 0:
         lane.datagrams[i].client.ingress = <uint8_t>lane.only_ingress[listener]
         return True
@@ -122,18 +123,21 @@ cdef void send_trunk(lane_state *lane) noexcept nogil:
 cdef uint32_t gather(lane_state *lane, uint32_t first, uint32_t backend, uint32_t total) noexcept nogil:
     """Records of every datagram from `first` on for this backend, in order; they count as taken."""
     cdef uint32_t i, taken = total
+    cdef trunk_record *item
     for i in range(first, lane.from_clients.count):
         if (lane.verdicts[i].action == FP_FORWARD and lane.verdicts[i].backend == backend
                 and lane.verdicts[i].upstream_port == FP_NO_PORT):
             lane.verdicts[i].action = FP_PUNT
-            lane.items[taken].payload, lane.items[taken].length = lane.datagrams[i].data, <uint16_t>lane.datagrams[i].length
-            lane.items[taken].flags, lane.items[taken].client = lane.datagrams[i].ecn, lane.datagrams[i].client
+            item = &lane.items[taken]
+            item.payload, item.length = lane.datagrams[i].data, <uint16_t>lane.datagrams[i].length
+            item.flags, item.client = lane.datagrams[i].ecn, lane.datagrams[i].client
             lane.slots[taken] = <uint8_t>i
             taken += 1
     return taken - total
 
 
-cdef uint32_t pack(lane_state *lane, uint32_t backend, uint32_t first, uint32_t items, uint32_t run, uint32_t *used) noexcept nogil:
+cdef uint32_t pack(lane_state *lane, uint32_t backend, uint32_t first, uint32_t items, uint32_t run,
+                   uint32_t *used) noexcept nogil:
     """Bundle items[first : first + items] into runs[run...] and compose their sends."""
     cdef fp_trunk_link *link = &lane.shard.links.links[backend]
     cdef bundle_seal seal
@@ -153,7 +157,9 @@ cdef void seal_for(lane_state *lane, uint32_t backend, bundle_seal *seal) noexce
     seal.epoch = lane.shard.shared.trunk_epoch
     seal.sequence = &lane.shard.links.links[backend].tx_sequence
     seal.key_id = kid
-    seal.key = lane.shard.settings.policy.trunk_up_keys[kid] if lane.shard.backends.entries[backend].keyed else NULL
+    seal.key = NULL
+    if lane.shard.backends.entries[backend].keyed:
+        seal.key = lane.shard.settings.policy.trunk_up_keys[kid]
 
 
 cdef void compose_run(lane_state *lane, uint32_t backend, const bundle_run *run) noexcept nogil:
@@ -163,14 +169,14 @@ cdef void compose_run(lane_state *lane, uint32_t backend, const bundle_run *run)
         compose_segments(&lane.outgoing, run.segment_bytes)
     lane.shard.counters.trunk_datagrams[FP_UP] += run.datagrams
     lane.shard.counters.trunk_bytes[FP_UP] += run.length
-    lane.shard.counters.trunk_oversize += run.oversize
+    lane.shard.counters.trunk_oversize += run.oversize != 0
 
 
 cdef void settle_runs(lane_state *lane, uint32_t runs) noexcept nogil:
     """Book what each run carried. A run that the path cannot take in one piece goes again, one by one."""
     cdef uint64_t now_ns = realtime_ns()
-    cdef uint32_t k, item, slot
-    cdef int error
+    cdef uint32_t k, slot
+    cdef int error, item
     for k in range(runs):
         error = lane.outgoing.outcome[k]
         if error and lane.runs[k].datagrams > 1 and (error == EINVAL or error == EMSGSIZE or error == EIO):
@@ -199,13 +205,16 @@ cdef int send_singly(lane_state *lane, const bundle_run *run) noexcept nogil:
     return error
 
 
-cdef void send_control(lane_state *lane, uint32_t backend, const uint8_t *payload, uint16_t length) noexcept nogil:
+cdef void send_control(lane_state *lane, uint32_t backend, const uint8_t *payload,
+                       uint16_t length) noexcept nogil:
     """One control record, in a trunk datagram of its own."""
     cdef trunk_record record
     cdef bundle_seal seal
     cdef bundle_run run
     memset(&record, 0, sizeof(record))
-    record.payload, record.length, record.flags, record.client.family = payload, length, TRUNK_CONTROL, 4
+    record.payload, record.length = payload, length
+    record.flags = TRUNK_CONTROL
+    record.client.family = 4
     seal_for(lane, backend, &seal)
     bundle(&record, 1, lane.shard.settings.policy.trunk_mtu, True, &seal, lane.control_buffer, &run)
     compose(&lane.alone, run.data, run.length)
@@ -238,7 +247,8 @@ cdef void send_plain(lane_state *lane) noexcept nogil:
 
 cdef inline void compose_plain(lane_state *lane, uint32_t i) noexcept nogil:
     cdef const fp_backend *backend = &lane.shard.backends.entries[lane.verdicts[i].backend]
-    cdef uint8_t tos = <uint8_t>(lane.shard.settings.policy.dscp[lane.verdicts[i].traffic_class] << 2) | lane.datagrams[i].ecn
+    cdef uint8_t dscp = lane.shard.settings.policy.dscp[lane.verdicts[i].traffic_class]
+    cdef uint8_t tos = <uint8_t>(dscp << 2) | lane.datagrams[i].ecn
     compose(&lane.outgoing, lane.datagrams[i].data, lane.datagrams[i].length)
     compose_endpoint(&lane.outgoing, &backend.address)
     if tos != FP_DEFAULT_TOS:
@@ -250,5 +260,6 @@ cdef inline void settle_plain(lane_state *lane, uint32_t count) noexcept nogil:
     cdef uint32_t k, slot
     for k in range(count):
         slot = lane.slots[k]
-        book_sent(lane, FP_UP, lane.outgoing.outcome[k], lane.datagrams[slot].length, lane.arrivals[slot].stamp_ns, now_ns)
+        book_sent(lane, FP_UP, lane.outgoing.outcome[k], lane.datagrams[slot].length,
+                  lane.arrivals[slot].stamp_ns, now_ns)
         lane.from_clients.notes[slot].done = lane.datagrams[slot].length

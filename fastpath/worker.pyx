@@ -16,14 +16,15 @@ from fastpath.batch cimport batch_attach_datagrams, batch_attach_trunk, batch_ow
 from fastpath.counters cimport counters_publish
 from fastpath.downstream cimport forward_plain, forward_trunk, receive_plain, serve_trunk
 from fastpath.layout cimport (
-    FP_BACKEND_free, FP_BACKEND_gone, FP_BACKENDS, FP_BATCH, FP_INGRESS, FP_LISTENERS, FP_TRUNK, FP_TRUNK_BATCH)
+    FP_BACKEND_free, FP_BACKEND_gone, FP_BACKENDS, FP_BATCH, FP_INGRESS, FP_LISTENERS, FP_TRUNK,
+    FP_TRUNK_BATCH, fp_backend)
 from fastpath.lifecycle cimport expire_slice
 from fastpath.linux cimport (
-    EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, close, epoll_create1, epoll_ctl, epoll_event, eventfd,
-    monotonic_ns, write)
+    EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, close, epoll_create1, epoll_ctl,
+    epoll_event, eventfd, monotonic_ns, write)
 from fastpath.links cimport link_build_ping
 from fastpath.settings cimport settings_refresh
-from fastpath.shard cimport Shard
+from fastpath.shard cimport Shard, shard_state
 from fastpath.upstream cimport forward_clients, send_control, serve_clients
 
 cdef enum:
@@ -91,8 +92,10 @@ cdef inline uint32_t serve(worker_state *worker, uint64_t tag, bint *full, bint 
 
 
 cdef inline void look_after(worker_state *worker) noexcept nogil:
-    """Once a millisecond: the clock, a slice of expiry, new settings; once a second: pings and idle counters."""
+    """Once a millisecond: the clock, a slice of expiry, new settings; once a second: pings and idle
+    counters."""
     cdef uint32_t now_ms = <uint32_t>(monotonic_ns() // 1000000)
+    cdef shard_state *shard
     cdef uint32_t i
     if now_ms == worker.now_ms:
         return
@@ -105,24 +108,29 @@ cdef inline void look_after(worker_state *worker) noexcept nogil:
         worker.pinged_ms = now_ms
         for i in range(worker.lanes):
             ping(worker.lane[i])
-            counters_publish(worker.lane[i].shard.header, worker.lane[i].shard.published, &worker.lane[i].shard.counters)
+            shard = worker.lane[i].shard
+            counters_publish(shard.header, shard.published, &shard.counters)
 
 
 cdef void ping(lane_state *lane) noexcept nogil:
     """Ask every registered trunk backend how far it is; its answers, or their absence, are its liveness."""
     cdef uint8_t payload[12]
-    cdef uint32_t backend, state
+    cdef const fp_backend *entry
+    cdef uint32_t backend
+    cdef size_t length
     if lane.trunk_fd < 0:
         return
     for backend in range(FP_BACKENDS):
-        state = load_acquire_u32(&lane.shard.backends.entries[backend].state)
-        if FP_BACKEND_free < state < FP_BACKEND_gone and lane.shard.backends.entries[backend].mode == FP_TRUNK:
-            send_control(lane, backend, payload, <uint16_t>link_build_ping(&lane.shard.links.links[backend], payload, monotonic_ns()))
+        entry = &lane.shard.backends.entries[backend]
+        if FP_BACKEND_free < load_acquire_u32(&entry.state) < FP_BACKEND_gone and entry.mode == FP_TRUNK:
+            length = link_build_ping(&lane.shard.links.links[backend], payload, monotonic_ns())
+            send_control(lane, backend, payload, <uint16_t>length)
 
 
 cdef void finish_owed(worker_state *worker, lane_state *lane) noexcept nogil:
     """What an engine that died had received but not sent is still here: bring it to its end first."""
-    cdef uint32_t owed = batch_owed(&lane.from_clients) + batch_owed(&lane.from_plain) + batch_owed(&lane.from_trunk)
+    cdef uint32_t owed = (batch_owed(&lane.from_clients) + batch_owed(&lane.from_plain)
+                          + batch_owed(&lane.from_trunk))
     if owed == 0:
         return
     lane.recovering = True
@@ -141,7 +149,8 @@ cdef void finish_owed(worker_state *worker, lane_state *lane) noexcept nogil:
 
 cdef class Worker:
     """A worker over `shards`, with the sockets of each: dict(clients=[fd per listener], trunk=fd or -1,
-    plain={pool index: fd}, siblings={pool index: fd} of all other shards). `cpu` pins the thread that runs it; None leaves it free.
+    plain={pool index: fd}, siblings={pool index: fd} of all other shards). `cpu` pins the thread that runs
+    it; None leaves it free.
 
     run() blocks, with the GIL released, until stop() is called from another thread.
     """
@@ -156,7 +165,7 @@ cdef class Worker:
         self.state.shared, self.state.wall_s = &settings.shared, &settings.wall_s
         if len(shards) != len(sockets) or not shards:
             raise ValueError("a worker needs at least one shard, and the sockets of each")
-        self.state.lane = <lane_state **>calloc(len(shards), sizeof(lane_state *))
+        self.state.lane = <lane_state **>calloc(<size_t>len(shards), sizeof(lane_state *))
         self.state.epoll, self.state.nap = epoll_create1(EPOLL_CLOEXEC), epoll_create1(EPOLL_CLOEXEC)
         self.state.stop = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)
         if min(self.state.epoll, self.state.nap, self.state.stop) < 0 or not self.state.lane:
@@ -167,7 +176,8 @@ cdef class Worker:
 
     cdef int watch(self, int fd, uint32_t lane, uint32_t kind, uint32_t index) except -1:
         cdef epoll_event event
-        event.events, event.data.u64 = EPOLLIN, tag_of(lane, kind, index)
+        event.events = EPOLLIN
+        event.data.u64 = tag_of(lane, kind, index)
         if epoll_ctl(self.state.epoll, EPOLL_CTL_ADD, fd, &event) < 0:
             raise OSError(f"cannot watch file descriptor {fd}")
         if kind == SOURCE_STOP and epoll_ctl(self.state.nap, EPOLL_CTL_ADD, fd, &event) < 0:
@@ -184,7 +194,7 @@ cdef class Worker:
         shard.state.settings = &self.state.settings
         if len(sockets["clients"]) > FP_LISTENERS:
             raise ValueError(f"a shard has at most {FP_LISTENERS} listeners")
-        lane.listeners, lane.trunk_fd = len(sockets["clients"]), sockets["trunk"]
+        lane.listeners, lane.trunk_fd = <uint32_t>len(sockets["clients"]), sockets["trunk"]
         for listener, fd in enumerate(sockets["clients"]):
             lane.client_fds[<int>listener] = fd
             lane.only_ingress[<int>listener] = only_ingress(lane, listener)
@@ -193,7 +203,7 @@ cdef class Worker:
             self.watch(lane.trunk_fd, i, SOURCE_TRUNK, 0)
         lane.plain_fds = <int *>calloc(65536, sizeof(int))
         for port, fd in sockets.get("siblings", {}).items():
-            lane.plain_fds[<int>port] = fd      # a flow copied from a sibling is sent from the sibling's socket
+            lane.plain_fds[<int>port] = fd  # a flow copied from a sibling is sent from the sibling's socket
         for port, fd in sockets["plain"].items():
             lane.plain_fds[<int>port] = fd
             self.watch(fd, i, SOURCE_PLAIN, port)
