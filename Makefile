@@ -32,7 +32,7 @@ suite: .stamps/venv-dev .stamps/build
 lint: .stamps/venv-dev  ## ruff, mypy, cython-lint, import-linter
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	.venv/bin/cython-lint fastpath
+	PATH="$(CURDIR)/.venv/bin:$$PATH" cython-lint fastpath
 	.venv/bin/lint-imports --no-cache
 
 purity: .stamps/venv-dev .stamps/build  ## no GIL, Python object or hidden error path in the hot modules

@@ -153,7 +153,7 @@ def test_inline_leaves_are_checked_where_they_are_used(tmp_path):
     found = violations(
         tmp_path,
         "from planted.leaf cimport leaf\ndef use(int value):\n    return leaf(value)\n",
-        leaf="cdef inline int leaf(int value) noexcept nogil:\n    with gil:\n        print(value)\n    return value\n",
+        leaf="cdef inline int leaf(int value) noexcept nogil:\n    with gil:\n        return value + 1\n",
     )
     assert {item.function for item in found} == {"leaf"}
     assert all(item.file.endswith("leaf.pxd") for item in found)
