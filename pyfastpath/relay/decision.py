@@ -346,7 +346,7 @@ class RelayModel:
             (here, flow)
             for here in self.shards
             for flow in here.flows.values()
-            if now_ms - self._last_seen_ms(flow) >= (TAUGHT_TTL_MS if flow.taught else CONFIRMED_TTL_MS)
+            if self._is_over(flow, now_ms)
         ]
         for here, flow in over:
             self._end(here, flow, now_ms)
@@ -358,12 +358,13 @@ class RelayModel:
                 if use.holder is None and now_ms - use.since_ms >= QUARANTINE_MS:
                     del here.ports[key]
 
-    def _last_seen_ms(self, flow: Flow) -> int:
-        """A plain flow and its copies share one upstream port: they live and end together."""
-        if flow.port is None:
-            return flow.last_seen_ms
-        copies = (copy for copy in self._copies(flow.client) if copy.version == flow.version)
-        return max(copy.last_seen_ms for copy in copies)
+    def _is_over(self, flow: Flow, now_ms: int) -> bool:
+        """A plain flow and its copies share one upstream port: what feeds one keeps all of them."""
+        ttl_ms = TAUGHT_TTL_MS if flow.taught else CONFIRMED_TTL_MS
+        if now_ms - flow.last_seen_ms >= ttl_ms and flow.port is not None:
+            copies = (copy for copy in self._copies(flow.client) if copy.version == flow.version)
+            flow.last_seen_ms = max(copy.last_seen_ms for copy in copies)
+        return now_ms - flow.last_seen_ms >= ttl_ms
 
 
 # ---- the ways out, and what they need ----------------------------------------------------------------
