@@ -41,7 +41,7 @@ def test_long_runs(seed: int) -> None:
         flows_max=(5, 1024)[seed % 2],
         start_ms=(1_000_000, WRAP_MS)[seed % 2],
     )
-    for happening in random_happenings(seed, 1500):
+    for happening in random_happenings(seed, 5000):
         happening(pair)
     pair.wait(61_000)
     pair.wait(61_000)
