@@ -71,12 +71,12 @@ clean:  ## forget every build (keeps .venv)
 
 .stamps/venv: .stamps/packages pyproject.toml .ci/dependencies
 	@test -x $(PY) || $(PYTHON) -m venv .venv
-	.ci/dependencies transceiver > .stamps/requirements
+	$(PY) .ci/dependencies transceiver > .stamps/requirements
 	$(PY) -m pip install -q --disable-pip-version-check -r .stamps/requirements 'setuptools>=77' 'cython>=3.1'
 	@touch $@
 
 .stamps/venv-dev: .stamps/venv
-	.ci/dependencies dev > .stamps/requirements-dev
+	$(PY) .ci/dependencies dev > .stamps/requirements-dev
 	$(PY) -m pip install -q --disable-pip-version-check -r .stamps/requirements-dev
 	@touch $@
 
