@@ -242,9 +242,10 @@ cdef void expire_slice(shard_state *shard, uint32_t now_ms, uint32_t elapsed_ms)
 
 
 cdef inline uint32_t slice_of(uint32_t capacity, uint32_t elapsed_ms) noexcept nogil:
+    """Rounded up: the share of a small table in one millisecond must not be nothing."""
     if elapsed_ms >= FULL_PASS_MS:
         return capacity
-    return <uint32_t>(<uint64_t>capacity * elapsed_ms // FULL_PASS_MS)
+    return <uint32_t>((<uint64_t>capacity * elapsed_ms + FULL_PASS_MS - 1) // FULL_PASS_MS)
 
 
 cdef bint younger_copy(shard_state *shard, uint32_t slot, uint32_t now_ms) noexcept nogil:
