@@ -11,6 +11,7 @@ import asyncio
 import json
 import logging
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -144,8 +145,6 @@ def main() -> int:
         log.info("this machine has no address but 127.0.0.1: aiortc offers that one")
     try:
         asyncio.run(_serve(arguments))
-    except KeyboardInterrupt:
-        pass
     except OSError as error:
         print(
             f"server.py: cannot serve on {arguments.host}:{arguments.port}: {error.strerror}", file=sys.stderr
@@ -161,9 +160,17 @@ async def _serve(arguments: argparse.Namespace) -> None:
         await web.TCPSite(runner, arguments.host, arguments.port).start()
         host, port = runner.addresses[0][:2]
         print(f"page: http://{host}:{port}", flush=True)
-        await asyncio.Event().wait()
+        await _interrupted()
     finally:
         await runner.cleanup()
+
+
+async def _interrupted() -> None:
+    """Until SIGINT or SIGTERM."""
+    interrupted = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, interrupted.set)
+    await interrupted.wait()
 
 
 if __name__ == "__main__":

@@ -70,4 +70,7 @@ async def test_echo_through_the_relay(pion: Path, tmp_path: Path, one_port: bool
         relay.assert_conservation()
         assert relay.total("forwarded_datagrams", direction="up") >= call.packets_sent >= 45 * CALL_S
         assert relay.total("forwarded_datagrams", direction="down") >= call.packets_received >= 45 * CALL_S
-        assert relay.drops() == {}
+        assert relay.drops("up") == {}
+        # A full-ICE server tries what it learned from every socket it has; only the one the route names is
+        # the flow's backend.
+        assert set(relay.drops("down")) <= {"unknown_flow"}

@@ -1,7 +1,6 @@
 """A server under test as a child process that says on a line of its output where it can be reached."""
 
 import queue
-import signal
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -13,7 +12,7 @@ STOP_TIMEOUT_S = 10
 
 @contextmanager
 def running_child(command: Sequence[str], *, says: str, log: Path, timeout_s: float = 30) -> Iterator[str]:
-    """Start `command` and yield what follows `says` on the line that begins with it; ended with SIGINT.
+    """Start `command` and yield what follows `says` on the line that begins with it; ended with SIGTERM.
 
     Everything it prints is kept in `log`.
     """
@@ -32,7 +31,7 @@ def running_child(command: Sequence[str], *, says: str, log: Path, timeout_s: fl
         yield line
     finally:
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
         try:
             process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

@@ -96,11 +96,13 @@ class Relay:
             )
         )
 
-    def drops(self) -> dict[str, int]:
-        """Drop reasons that occurred, with their number, over both directions."""
+    def drops(self, *directions: str) -> dict[str, int]:
+        """Drop reasons that occurred, with their number, in these directions (none: both)."""
         found: dict[str, int] = {}
         for sample in self.metrics():
-            if sample.name == "fastpath_dropped_datagrams_total" and sample.value:
+            if sample.name != "fastpath_dropped_datagrams_total" or not sample.value:
+                continue
+            if not directions or sample.labels["direction"] in directions:
                 reason = sample.labels["reason"]
                 found[reason] = found.get(reason, 0) + int(sample.value)
         return found
