@@ -1,5 +1,5 @@
 """The decision under test: shards in plain memory, one datagram at a time, time as an argument."""
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
@@ -31,15 +31,18 @@ cdef class Bench:
     cdef readonly Settings settings
     cdef settings *copies
 
-    def __init__(self, int shards=1, *, bytes seed=bytes(16), uint32_t flows_max=1024, uint32_t provisional_max=256,
-                 uint32_t transactions_max=4096, uint32_t routes_max=4096, uint32_t targets_max=64, int ports=0):
+    def __init__(self, uint32_t shards=1, *, bytes seed=bytes(16), uint32_t flows_max=1024,
+                 uint32_t provisional_max=256, uint32_t transactions_max=4096, uint32_t routes_max=4096,
+                 uint32_t targets_max=64, int ports=0):
         self.copies = <settings *>calloc(shards, sizeof(settings))
         memory = bytearray(shared_bytes(shards, routes_max, targets_max))
-        format_shared(memory, seed=seed, shards=shards, routes_max=routes_max, targets_max=targets_max, trunk_epoch=1)
+        format_shared(memory, seed=seed, shards=shards, routes_max=routes_max, targets_max=targets_max,
+                      trunk_epoch=1)
         self.shared, self.shards, self.settings = Shared(memory), [], Settings()
         for index in range(shards):
-            sizes = dict(flows_max=flows_max, provisional_max=provisional_max, transactions_max=transactions_max,
-                         targets_max=targets_max, ports_ipv4=(index * ports, ports), ports_ipv6=(0, 0))
+            sizes = dict(flows_max=flows_max, provisional_max=provisional_max,
+                         transactions_max=transactions_max, targets_max=targets_max,
+                         ports_ipv4=(index * ports, ports), ports_ipv6=(0, 0))
             memory = bytearray(shard_bytes(**sizes))
             format_shard(memory, index=index, **sizes)
             self.shards.append(Shard(self.shared, memory))
@@ -75,7 +78,7 @@ cdef class Bench:
         cdef fp_verdict verdict
         memset(&datagram, 0, sizeof(datagram))
         datagram.client = client_of(client)
-        datagram.data, datagram.length = <const uint8_t *><const char *>data, len(data)
+        datagram.data, datagram.length = <const uint8_t *><const char *>data, <uint32_t>len(data)
         datagram.hash = client_hash(one.state.seed, &datagram.client)
         forward_up(&one.state, &datagram, now_ms, &verdict)
         return verdict_of(&verdict, True)
@@ -88,17 +91,19 @@ cdef class Bench:
         memset(&endpoint, 0, sizeof(endpoint))
         memcpy(endpoint.address, <const char *>(<bytes>source[0]), 16)
         endpoint.port, endpoint.family = source[1], source[2]
-        forward_down_plain(&one.state, port, &endpoint, <const uint8_t *><const char *>data, len(data), now_ms, &verdict)
+        forward_down_plain(&one.state, port, &endpoint, <const uint8_t *><const char *>data,
+                           <size_t>len(data), now_ms, &verdict)
         return verdict_of(&verdict, False)
 
-    def from_trunk(self, int shard, uint32_t backend, tuple client, bytes data, uint32_t now_ms, bint may_teach=False):
+    def from_trunk(self, int shard, uint32_t backend, tuple client, bytes data, uint32_t now_ms,
+                   bint may_teach=False):
         """One record that a trunk backend sent for a client."""
         cdef Shard one = self.shards[shard]
         cdef fp_datagram record
         cdef fp_verdict verdict
         memset(&record, 0, sizeof(record))
         record.client = client_of(client)
-        record.data, record.length = <const uint8_t *><const char *>data, len(data)
+        record.data, record.length = <const uint8_t *><const char *>data, <uint32_t>len(data)
         record.hash = client_hash(one.state.seed, &record.client)
         forward_down_trunk(&one.state, backend, may_teach, &record, now_ms, &verdict)
         return verdict_of(&verdict, False)
@@ -129,13 +134,15 @@ cdef class Bench:
 
 
 cdef dict verdict_of(const fp_verdict *verdict, bint up):
-    out = dict(action={FP_FORWARD: "forward", FP_DROP: "drop"}[verdict.action], reason=DROP_REASONS[verdict.reason][0],
-               decision=DECISIONS[verdict.decision][0], overrode=bool(verdict.overrode), confirmed=bool(verdict.confirmed),
+    out = dict(action={FP_FORWARD: "forward", FP_DROP: "drop"}[verdict.action],
+               reason=DROP_REASONS[verdict.reason][0], decision=DECISIONS[verdict.decision][0],
+               overrode=bool(verdict.overrode), confirmed=bool(verdict.confirmed),
                traffic_class=verdict.traffic_class)
     if verdict.action == FP_FORWARD:
         out["backend"] = verdict.backend
         if up:
             out["port"] = None if verdict.upstream_port == FP_NO_PORT else verdict.upstream_port
         else:
-            out["client"] = (verdict.client.address[:16], verdict.client.port, verdict.client.family, verdict.client.ingress)
+            out["client"] = (verdict.client.address[:16], verdict.client.port, verdict.client.family,
+                             verdict.client.ingress)
     return out

@@ -63,7 +63,8 @@ cdef extern from *:
         F(fp_shard_header, provisional_count), F(fp_shard_header, provisional_born),
         F(fp_shard_header, ports_count), F(fp_shard_header, flows_cursor),
         F(fp_shard_header, provisional_cursor), F(fp_shard_header, ports_cursor),
-        F(fp_shard_header, port_next), F(fp_shard_header, counters_sequence), F(fp_shard_header, attached), F(fp_shard_header, sending), F(fp_shard_header, zero2),
+        F(fp_shard_header, port_next), F(fp_shard_header, counters_sequence), F(fp_shard_header, attached),
+        F(fp_shard_header, sending), F(fp_shard_header, zero2),
     };
     #undef F
     #define S(s) { #s, sizeof(s) }
@@ -74,7 +75,8 @@ cdef extern from *:
     #undef S
     #define C(c) { #c, (size_t)(c) }
     static const fp_constant_row fp_constants[] = {
-        C(FP_LAYOUT_VERSION), C(FP_BACKENDS), C(FP_INGRESS), C(FP_LISTENERS), C(FP_REPLAY_BITS), C(FP_BATCH_BUCKETS),
+        C(FP_LAYOUT_VERSION), C(FP_BACKENDS), C(FP_INGRESS), C(FP_LISTENERS), C(FP_REPLAY_BITS),
+        C(FP_BATCH_BUCKETS),
         C(FP_RESIDENCE_BUCKETS), C(FP_NONE), C(FP_NO_PORT), C(FP_UP), C(FP_DOWN), C(FP_FLOW_confirmed),
         C(FP_FLOW_taught), C(FP_PROVISIONAL_waiting), C(FP_PROVISIONAL_confirmed), C(FP_BACKEND_free),
         C(FP_PORT_flow), C(FP_PORT_provisional), C(FP_PORT_quarantine),
