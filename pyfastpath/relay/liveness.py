@@ -29,13 +29,13 @@ class Finding:
 
 def merge_links(links: Links, now_ms: int) -> dict[int, Finding]:
     """Findings by backend index. links: fp_trunk_link[shards, backends]; now_ms: CLOCK_MONOTONIC."""
-    touched = np.flatnonzero(((links["rx_seen"] != 0) | (links["pings"] != 0)).any(axis=0))
+    touched = np.flatnonzero(((links["heard_ms"] != 0) | (links["pings"] != 0)).any(axis=0))
     return {int(index): _merge(links[:, index], now_ms) for index in touched}
 
 
 def _merge(rows: Links, now_ms: int) -> Finding:
     counts = {"pings": int(rows["pings"].sum()), "pongs": int(rows["pongs"].sum())}
-    newest = _newest(rows[rows["rx_seen"] != 0], "heard_ms", now_ms)
+    newest = _newest(rows[rows["heard_ms"] != 0], "heard_ms", now_ms)
     if newest is None:
         return Finding(None, None, **counts)
     state: BackendState = "up" if age_ms(int(newest["heard_ms"]), now_ms) < SILENCE_MS else "down"

@@ -6,7 +6,7 @@ Off by default, because many servers stay silent to a request without a ufrag th
 import asyncio
 import os
 import time
-from typing import Final
+from typing import Final, cast
 
 from pyfastpath.relay.control import Control
 from pyfastpath.types import Endpoint
@@ -25,9 +25,8 @@ class Prober(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The socket is there."""
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        """The socket is there (uvloop's transport is no subclass of asyncio's)."""
+        self._transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: object) -> None:
         """An answer counts, also an error response, if it carries an id that was asked with."""

@@ -74,7 +74,11 @@ class Relay:
 
         self._thread = threading.Thread(target=control_thread, name="control", daemon=True)
         self._thread.start()
-        started.result()
+        try:
+            started.result()
+        except BaseException:
+            self._thread.join()  # by then everything is closed again
+            raise
         return self
 
     def stop(self) -> None:
