@@ -21,7 +21,7 @@ def links(*rows: dict[str, Any], index: int = 5) -> Any:
 
 
 def heard(ago_ms: int, now_ms: int = NOW, **more: Any) -> dict[str, Any]:
-    return {"rx_seen": 1, "heard_ms": (now_ms - ago_ms) & 0xFFFFFFFF, "pings": 10, "pongs": 9, **more}
+    return {"heard_ms": (now_ms - ago_ms) & 0xFFFFFFFF, "pings": 10, "pongs": 9, **more}
 
 
 def record(ago_ms: int, state: int, incarnation: int, **more: Any) -> dict[str, Any]:
