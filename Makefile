@@ -14,7 +14,7 @@ PROFILED    = FASTPATH_PROFILE=$(1) PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/
 LIBASAN     = $(shell gcc -print-file-name=libasan.so)
 
 .DELETE_ON_ERROR:
-.PHONY: help run build test lint types purity debug asan coverage bench-smoke docs wheel clean suite
+.PHONY: help run build test suite lint purity debug asan bench-smoke docs wheel clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile

@@ -31,8 +31,9 @@ DIRECTIVES: dict[str, dict[str, bool]] = {
     "coverage": CHECKS_ON | {"linetrace": True},
 }
 # Never -march=native: a wheel runs on other CPUs than the one that built it. AES is chosen at run time.
-# Cython silences its own boilerplate, so every warning is about our lines; `make purity` fails on one.
-WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-compare"]
+# Cython silences its own boilerplate, so every warning is about our lines; `make purity` fails on one. Only
+# its release of a memoryview that was never taken confuses gcc 12 into seeing an atomic write to nowhere.
+WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wsign-compare", "-Wno-stringop-overflow"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
 COMPILE: dict[str, list[str]] = {
     "release": ["-O3"],
