@@ -6,6 +6,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from fastpath.layout cimport fp_client, fp_endpoint
 from fastpath.linux cimport AF_INET, AF_INET6, sockaddr_in, sockaddr_in6, socklen_t
+from fastpath.siphash cimport siphash13
 
 
 cdef inline bint twenty_bytes_equal(const void *a, const void *b) noexcept nogil:
@@ -27,6 +28,11 @@ cdef inline bint client_equal(const fp_client *a, const fp_client *b) noexcept n
 
 cdef inline bint endpoint_equal(const fp_endpoint *a, const fp_endpoint *b) noexcept nogil:
     return twenty_bytes_equal(a, b)
+
+
+cdef inline uint64_t client_hash(const uint8_t *seed, const fp_client *client) noexcept nogil:
+    """Where a client's flow belongs in a table."""
+    return siphash13(seed, <const uint8_t *>client, sizeof(fp_client))
 
 
 cdef inline uint16_t network_order(uint16_t port) noexcept nogil:

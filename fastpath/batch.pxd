@@ -51,5 +51,7 @@ cdef void compose_source(send_batch *batch, const fp_endpoint *local) noexcept n
 cdef void compose_traffic_class(send_batch *batch, uint8_t family, uint8_t tos) noexcept nogil
 cdef void compose_segments(send_batch *batch, uint16_t segment_bytes) noexcept nogil
 cdef void batch_send(send_batch *batch, int fd) noexcept nogil
+cdef int send_alone(int fd, const void *payload, size_t length, const fp_endpoint *address) noexcept nogil
+cdef bint connect_to(int fd, const fp_endpoint *address) noexcept nogil
 
 cdef int wait_ready(int epoll, epoll_event *events, int capacity, int64_t timeout_ns) noexcept nogil

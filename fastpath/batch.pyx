@@ -206,6 +206,35 @@ cdef void batch_send(send_batch *batch, int fd) noexcept nogil:
     batch.count = 0
 
 
+cdef int send_alone(int fd, const void *payload, size_t length, const fp_endpoint *address) noexcept nogil:
+    """One datagram without control messages: cheaper than a batch of one. `address` NULL: to where the socket
+    is connected. Gives 0 or the errno. A pending ICMP error costs the first try, not the datagram."""
+    cdef sockaddr_in6 name
+    cdef socklen_t name_length = 0 if address == NULL else endpoint_to_sockaddr(address, &name)
+    cdef const sockaddr *to = NULL if address == NULL else <const sockaddr *>&name
+    cdef int _attempt
+    for _attempt in range(3):
+        if sendto(fd, payload, length, MSG_DONTWAIT, to, name_length) >= 0:
+            return 0
+        if errno == EAGAIN or errno == ENOBUFS:
+            wait_writable(fd)
+        elif errno != EINTR and errno != ECONNREFUSED:
+            break
+    return errno
+
+
+cdef bint connect_to(int fd, const fp_endpoint *address) noexcept nogil:
+    """Bind a socket to one remote address, or to none again (NULL). Connected, a send looks up no route."""
+    cdef sockaddr_in6 name
+    cdef socklen_t length = sizeof(sockaddr)
+    if address == NULL:
+        memset(&name, 0, sizeof(name))
+        (<sockaddr *>&name).sa_family = AF_UNSPEC
+    else:
+        length = endpoint_to_sockaddr(address, &name)
+    return connect(fd, <const sockaddr *>&name, length) == 0
+
+
 cdef inline void wait_writable(int fd) noexcept nogil:
     cdef pollfd descriptor
     descriptor.fd = fd

@@ -5,13 +5,12 @@ lie, nothing is copied. Replies leave from the address the client used, with the
 """
 from libc.stdint cimport uint8_t, uint64_t
 
-from fastpath.address cimport endpoint_from_sockaddr
+from fastpath.address cimport client_hash, endpoint_from_sockaddr
 from fastpath.backends cimport backends_by_address
 from fastpath.batch cimport (
     arrival, batch_arrival, batch_receive, batch_send, batch_settle, compose, compose_client, compose_source,
     compose_traffic_class, receive_batch, send_batch)
 from fastpath.counters cimport count_batch, counters_publish
-from fastpath.flows cimport client_hash
 from fastpath.forward cimport forward_down_plain, forward_down_trunk
 from fastpath.lane cimport book_dropped, book_sent, lane_state, parcel
 from fastpath.layout cimport (
@@ -96,8 +95,9 @@ cdef void forward_trunk(lane_state *lane, uint32_t now_ms) noexcept nogil:
         while start < length:
             open_datagram(lane, backend, &came, i, start, min(size, length - start), now_ms)
             start += size
-        flush(lane, batch)
-        batch.notes[i].done = length
+    flush(lane, batch)
+    for i in range(batch.count):
+        batch.notes[i].done = batch.messages[i].msg_len
     count_batch(&lane.shard.counters, FP_DOWN, <uint32_t>(lane.shard.counters.received[FP_DOWN] - before))
     counters_publish(lane.shard.header, lane.shard.published, &lane.shard.counters)
     batch_settle(batch)

@@ -3,7 +3,6 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.layout cimport fp_client, fp_flow, fp_shard_header
-from fastpath.siphash cimport siphash
 
 cdef extern from *:
     void __builtin_prefetch(const void *address) nogil
@@ -13,10 +12,6 @@ ctypedef struct flow_table:
     fp_shard_header *header
     uint32_t *version_clock         # of the shared region: orders publishing over all shards
     uint32_t mask
-
-
-cdef inline uint64_t client_hash(const uint8_t *seed, const fp_client *client) noexcept nogil:
-    return siphash(seed, <const uint8_t *>client, sizeof(fp_client))
 
 
 cdef inline void flows_prefetch(const flow_table *table, uint64_t hash) noexcept nogil:

@@ -3,11 +3,11 @@
 Open addressing with linear probing over 64-byte slots that never move. A slot is published under
 its seqlock; a change of a flow publishes a new slot first and tombstones the old one afterwards, so
 that a writer killed at any instruction leaves at least one complete copy. The keyed hash is
-SipHash-2-4, because clients choose their own addresses. Load stays at or below one half.
+SipHash-1-3, because clients choose their own addresses. Load stays at or below one half.
 """
 from libc.string cimport memcpy
 
-from fastpath.address cimport client_equal
+from fastpath.address cimport client_equal, client_hash
 from fastpath.atomic cimport (
     add_u32, fence_acquire, fence_release, load_acquire_u32, load_relaxed_u32, store_relaxed_u32,
     store_release_u32)

@@ -16,7 +16,8 @@ from libc.string cimport memset
 
 from fastpath.backends cimport backend_takes_flows, backends_by_hash, backends_by_token
 from fastpath.demux cimport DEMUX_NOT_WEBRTC, DEMUX_STUN, demux
-from fastpath.flows cimport client_hash, flows_confirm_taught
+from fastpath.address cimport client_hash
+from fastpath.flows cimport flows_confirm_taught
 from fastpath.layout cimport *
 from fastpath.lifecycle cimport find_flow, find_for_record, open_provisional, replace_if_due, teach
 from fastpath.ports cimport ports_lookup

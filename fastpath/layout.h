@@ -30,6 +30,7 @@ enum {
     FP_SHARDS = 64,
     FP_LISTENERS = 16,           /* listen sockets of one shard                                   */
     FP_DEFAULT_TOS = 46 << 2,    /* what every socket is set to: Expedited Forwarding (RFC 3246), Not-ECT */
+    FP_POOL = 65535,             /* plain ports of all shards at most: a pool index is 16 bits, 65535 is none */
     FP_KEYS = 7,                 /* token key ids 0..6                                            */
     FP_TRUNK_KEYS = 4,
     FP_UFRAG_BYTES = 256,

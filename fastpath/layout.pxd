@@ -24,6 +24,7 @@ cdef extern from "layout.h" nogil:
         FP_SHARDS
         FP_LISTENERS
         FP_DEFAULT_TOS
+        FP_POOL
         FP_KEYS
         FP_TRUNK_KEYS
         FP_UFRAG_BYTES

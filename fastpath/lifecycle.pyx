@@ -5,8 +5,8 @@ gives its upstream port to quarantine, in this one place.
 """
 from libc.string cimport memset
 
-from fastpath.flows cimport (
-    client_hash, flows_insert, flows_lookup, flows_next_expired, flows_read, flows_remove)
+from fastpath.address cimport client_hash
+from fastpath.flows cimport flows_insert, flows_lookup, flows_next_expired, flows_read, flows_remove
 from fastpath.layout cimport *
 from fastpath.ports cimport ports_acquire, ports_expire, ports_hand_over, ports_release
 from fastpath.provisional cimport (

@@ -54,6 +54,7 @@ cdef extern from "<sys/socket.h>" nogil:
     enum:
         AF_INET
         AF_INET6
+        AF_UNSPEC
         SOCK_DGRAM
         SOCK_NONBLOCK
         SOL_SOCKET
@@ -70,6 +71,9 @@ cdef extern from "<sys/socket.h>" nogil:
     int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
     int recvmmsg(int fd, mmsghdr *messages, unsigned int count, int flags, timespec *timeout)
     int sendmmsg(int fd, mmsghdr *messages, unsigned int count, int flags)
+    ssize_t send(int fd, const void *data, size_t length, int flags)
+    ssize_t sendto(int fd, const void *data, size_t length, int flags,
+                   const sockaddr *address, socklen_t address_length)
     ssize_t recvmsg(int fd, msghdr *message, int flags)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
     cmsghdr *CMSG_FIRSTHDR(msghdr *message)

@@ -9,6 +9,7 @@ ctypedef struct port_table:
     const fp_backend *backends
     const uint8_t *seed
     uint16_t *in_use                # [backend]: ports taken or in quarantine for its address
+    uint16_t *pairs                 # [pool index]: backend addresses this port is taken or at rest for
     uint32_t mask
     bint exists                     # False: this shard has no plain ports
 

@@ -8,8 +8,8 @@ from libc.string cimport memcpy, memset
 
 from fastpath.address cimport endpoint_equal
 from fastpath.layout cimport (
-    FP_NO_PORT, FP_NONE, FP_PORT_empty, FP_PORT_quarantine, FP_PORT_tombstone, fp_endpoint, fp_port)
-from fastpath.siphash cimport siphash
+    FP_NO_PORT, FP_NONE, FP_POOL, FP_PORT_empty, FP_PORT_quarantine, FP_PORT_tombstone, fp_endpoint, fp_port)
+from fastpath.siphash cimport siphash13
 
 cdef enum:
     PROBES = 256
@@ -20,7 +20,7 @@ cdef inline uint32_t home(const port_table *table, uint16_t port, const fp_endpo
     cdef uint8_t key[22]            # endpoint and port
     memcpy(key, address, sizeof(fp_endpoint))
     memcpy(key + sizeof(fp_endpoint), &port, sizeof(uint16_t))
-    return <uint32_t>siphash(table.seed, key, 22) & table.mask
+    return <uint32_t>siphash13(table.seed, key, 22) & table.mask
 
 
 cdef fp_port *ports_lookup(const port_table *table, uint16_t port,
@@ -56,6 +56,7 @@ cdef bint ports_restore(port_table *table, uint16_t port, uint32_t backend, uint
             entry.state = state
             table.header.ports_count += 1
             table.in_use[backend] += 1
+            table.pairs[port] += 1
             return True
         slot = (slot + 1) & table.mask
     return False
@@ -128,6 +129,7 @@ cdef void ports_expire(port_table *table, uint32_t now_ms, uint32_t budget) noex
         entry = &table.slots[slot]
         if entry.state == FP_PORT_quarantine and <int>(now_ms - entry.since_ms) >= QUARANTINE_MS:
             table.in_use[entry.backend] -= 1
+            table.pairs[entry.port] -= 1
             table.header.ports_count -= 1
             entry.state = FP_PORT_tombstone
             while (table.slots[(slot + 1) & table.mask].state == FP_PORT_empty
@@ -143,11 +145,13 @@ cdef void ports_attach(port_table *table, uint32_t now_ms) noexcept nogil:
     if not table.exists:
         return
     memset(table.in_use, 0, sizeof(uint16_t) * table.header.backends_capacity)
+    memset(table.pairs, 0, sizeof(uint16_t) * FP_POOL)
     table.header.ports_count = 0
     for slot in range(table.mask + 1):
         entry = &table.slots[slot]
         if entry.state > FP_PORT_tombstone:
             table.in_use[entry.backend] += 1
+            table.pairs[entry.port] += 1
             table.header.ports_count += 1
             if entry.state != FP_PORT_quarantine:
                 entry.state = FP_PORT_quarantine

@@ -6,10 +6,9 @@ comes down a trunk names only the client) and by ufrag (the cap of one session).
 """
 from libc.string cimport memset
 
-from fastpath.address cimport client_equal
+from fastpath.address cimport client_equal, client_hash
 from fastpath.layout cimport (
     FP_NONE, FP_PROVISIONAL_free, FP_SESSION_CAP, fp_client, fp_provisional)
-from fastpath.siphash cimport siphash
 
 cdef enum:
     TTL_MS = 5000                   # without a client datagram
@@ -84,14 +83,19 @@ cdef void provisional_insert(provisional_ring *ring, uint32_t place, const fp_pr
     entry.state = state
 
 
-cdef inline void link(provisional_ring *ring, uint32_t index, uint64_t client_hash) noexcept nogil:
+cdef void link(provisional_ring *ring, uint32_t index, uint64_t client_hash) noexcept nogil:
+    """Enter it in both chains, each kept newest first: at the head, but when attach links it again."""
     cdef fp_provisional *entry = &ring.entries[index]
-    cdef uint32_t *head = &ring.by_client[<uint32_t>client_hash & ring.mask]
-    entry.next_by_client = head[0]
-    head[0] = index
-    head = &ring.by_ufrag[<uint32_t>entry.ufrag_hash & ring.mask]
-    entry.next_by_ufrag = head[0]
-    head[0] = index
+    cdef uint32_t *at = &ring.by_client[<uint32_t>client_hash & ring.mask]
+    while at[0] != FP_NONE and <int>(ring.entries[at[0]].born - entry.born) > 0:
+        at = &ring.entries[at[0]].next_by_client
+    entry.next_by_client = at[0]
+    at[0] = index
+    at = &ring.by_ufrag[<uint32_t>entry.ufrag_hash & ring.mask]
+    while at[0] != FP_NONE and <int>(ring.entries[at[0]].born - entry.born) > 0:
+        at = &ring.entries[at[0]].next_by_ufrag
+    entry.next_by_ufrag = at[0]
+    at[0] = index
 
 
 cdef void provisional_remove(provisional_ring *ring, uint32_t index, uint64_t client_hash) noexcept nogil:
@@ -131,5 +135,5 @@ cdef void provisional_attach(provisional_ring *ring, const uint8_t *seed) noexce
     ring.header.provisional_count = 0
     for index in range(ring.mask + 1):
         if ring.entries[index].state != FP_PROVISIONAL_free:
-            link(ring, index, siphash(seed, <const uint8_t *>&ring.entries[index].client, sizeof(fp_client)))
+            link(ring, index, client_hash(seed, &ring.entries[index].client))
             ring.header.provisional_count += 1

@@ -9,7 +9,7 @@ from fastpath.backends cimport Backends
 from fastpath.counters cimport counters_read
 from fastpath.flows cimport flows_attach, flows_snapshot
 from fastpath.layout cimport (
-    FP_BACKENDS, FP_FLOW_confirmed, FP_LAYOUT_VERSION, FP_NO_PORT, FP_PORT_flow, FP_PORT_provisional,
+    FP_BACKENDS, FP_FLOW_confirmed, FP_LAYOUT_VERSION, FP_NO_PORT, FP_POOL, FP_PORT_flow, FP_PORT_provisional,
     FP_PROVISIONAL_free, FP_SHARDS, FP_TRANSACTION_WAYS, fp_backend, fp_batch_memory, fp_counters, fp_flow,
     fp_ingress, fp_port, fp_provisional, fp_route, fp_shard_header, fp_shared_header, fp_transaction,
     fp_trunk_link)
@@ -177,7 +177,7 @@ cdef fp_shard_header plan_shard(uint32_t flows_max, uint32_t provisional_max, ui
     header.provisional_index_offset = place(&total, 2 * sizeof(uint32_t) * header.provisional_capacity)
     header.transactions_offset = place(&total, sizeof(fp_transaction) * header.transactions_capacity)
     header.ports_offset = place(&total, sizeof(fp_port) * header.ports_capacity)
-    header.port_use_offset = place(&total, sizeof(uint16_t) * header.backends_capacity)
+    header.port_use_offset = place(&total, sizeof(uint16_t) * (header.backends_capacity + FP_POOL))
     header.total_bytes = total
     return header
 
@@ -276,6 +276,7 @@ cdef void point(shard_state *shard, fp_shared_header *shared, fp_shard_header *h
     shard.ports.header, shard.ports.slots = header, <fp_port *>(base + header.ports_offset)
     shard.ports.backends, shard.ports.seed = shard.backends.entries, shard.seed
     shard.ports.in_use = <uint16_t *>(base + header.port_use_offset)
+    shard.ports.pairs = shard.ports.in_use + header.backends_capacity
     shard.ports.exists = header.ports_capacity != 0
     shard.ports.mask = header.ports_capacity - 1
 

@@ -1,5 +1,6 @@
-# F0: SipHash-2-4 (Aumasson, Bernstein 2012) with 64 or 128 bits of output: keyed, so that whoever chooses
-# addresses, ufrags or trunk bytes can neither aim at collisions nor forge a tag. Host order is little endian.
+# F0: SipHash (Aumasson, Bernstein 2012): keyed, so that whoever chooses addresses, ufrags or trunk bytes can
+# neither aim at collisions nor forge a tag. SipHash-2-4 where bytes on the wire or a 128-bit name depend on
+# it; SipHash-1-3 where only a place in a table does, as CPython and Rust do. Host order is little endian.
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
@@ -21,8 +22,14 @@ cdef inline void sip_round(uint64_t *v) noexcept nogil:
     v[2] = rotate(v[2], 32)
 
 
-cdef inline void sip_absorb(uint64_t *v, const uint8_t *key, const uint8_t *data,
-                            size_t length) noexcept nogil:
+cdef inline void sip_rounds(uint64_t *v, int rounds) noexcept nogil:
+    cdef int _round
+    for _round in range(rounds):
+        sip_round(v)
+
+
+cdef inline void sip_absorb(uint64_t *v, const uint8_t *key, const uint8_t *data, size_t length,
+                            int rounds) noexcept nogil:
     """The state after key and data. The caller sets v[1] first: 0, or 0xee for 128 bits of output."""
     cdef uint64_t k[2]
     cdef uint64_t word
@@ -36,24 +43,19 @@ cdef inline void sip_absorb(uint64_t *v, const uint8_t *key, const uint8_t *data
     while i < whole:
         memcpy(&word, data + i, 8)
         v[3] ^= word
-        sip_round(v)
-        sip_round(v)
+        sip_rounds(v, rounds)
         v[0] ^= word
         i += 8
     word = 0
     memcpy(&word, data + whole, length & 7)
     word |= <uint64_t>length << 56
     v[3] ^= word
-    sip_round(v)
-    sip_round(v)
+    sip_rounds(v, rounds)
     v[0] ^= word
 
 
-cdef inline uint64_t sip_squeeze(uint64_t *v) noexcept nogil:
-    sip_round(v)
-    sip_round(v)
-    sip_round(v)
-    sip_round(v)
+cdef inline uint64_t sip_squeeze(uint64_t *v, int rounds) noexcept nogil:
+    sip_rounds(v, rounds)
     return v[0] ^ v[1] ^ v[2] ^ v[3]
 
 
@@ -61,9 +63,18 @@ cdef inline uint64_t siphash(const uint8_t *key, const uint8_t *data, size_t len
     """64 bits of SipHash-2-4 under a 16-byte key. `data` may be NULL when length is 0."""
     cdef uint64_t[4] v
     v[1] = 0
-    sip_absorb(v, key, data, length)
+    sip_absorb(v, key, data, length, 2)
     v[2] ^= 0xff
-    return sip_squeeze(v)
+    return sip_squeeze(v, 4)
+
+
+cdef inline uint64_t siphash13(const uint8_t *key, const uint8_t *data, size_t length) noexcept nogil:
+    """64 bits of SipHash-1-3: a place in a table, never a tag."""
+    cdef uint64_t[4] v
+    v[1] = 0
+    sip_absorb(v, key, data, length, 1)
+    v[2] ^= 0xff
+    return sip_squeeze(v, 3)
 
 
 cdef inline void siphash128(const uint8_t *key, const uint8_t *data, size_t length,
@@ -71,8 +82,8 @@ cdef inline void siphash128(const uint8_t *key, const uint8_t *data, size_t leng
     """128 bits of SipHash-2-4; out[0], out[1] are the reference's 16 output bytes as little-endian words."""
     cdef uint64_t[4] v
     v[1] = 0xee
-    sip_absorb(v, key, data, length)
+    sip_absorb(v, key, data, length, 2)
     v[2] ^= 0xee
-    out[0] = sip_squeeze(v)
+    out[0] = sip_squeeze(v, 4)
     v[1] ^= 0xdd
-    out[1] = sip_squeeze(v)
+    out[1] = sip_squeeze(v, 4)

@@ -6,7 +6,7 @@ oldest entry makes room; an eviction before its 60 s is counted.
 """
 from fastpath.atomic cimport load_acquire_u64, store_release_u64
 from fastpath.layout cimport FP_TRANSACTION_WAYS, fp_transaction
-from fastpath.siphash cimport siphash
+from fastpath.siphash cimport siphash13
 
 cdef enum:
     MEMORY_MS = 60000
@@ -14,7 +14,7 @@ cdef enum:
 
 
 cdef uint64_t transaction_id(const uint8_t *seed, const uint8_t *transaction) noexcept nogil:
-    return siphash(seed, transaction, TRANSACTION_BYTES) | 1      # never 0: that marks a free entry
+    return siphash13(seed, transaction, TRANSACTION_BYTES) | 1      # never 0: that marks a free entry
 
 
 cdef inline fp_transaction *set_of(const transaction_table *table, uint64_t id) noexcept nogil:

@@ -3,22 +3,23 @@
 Trunk backends get the batch's datagrams bundled, a run of bundles with one send; a plain backend gets
 each flow's datagrams from the flow's own port. Datagrams of one flow keep their order.
 """
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int16_t, uint64_t
 from libc.string cimport memset
 
-from fastpath.address cimport client_from_sockaddr, endpoint_equal
+from fastpath.address cimport client_from_sockaddr, client_hash, endpoint_equal
 from fastpath.batch cimport (
     batch_arrival, batch_receive, batch_send, batch_settle, compose, compose_endpoint, compose_segments,
-    compose_traffic_class)
+    compose_traffic_class, connect_to, send_alone)
 from fastpath.bundles cimport bundle, bundle_run, bundle_seal
 from fastpath.counters cimport count_batch, counters_publish
-from fastpath.flows cimport client_hash, flows_prefetch
+from fastpath.flows cimport flows_prefetch
 from fastpath.forward cimport forward_up
 from fastpath.lane cimport book_dropped, book_sent, lane_state
 from fastpath.layout cimport (
     FP_DEFAULT_TOS, FP_DROP, FP_DROP_none, FP_DROP_oversize, FP_DROP_unknown_ingress, FP_FORWARD, FP_INGRESS,
-    FP_NO_PORT, FP_PUNT, FP_UP, fp_backend, fp_datagram, fp_endpoint, fp_ingress, fp_trunk_link, fp_verdict)
+    FP_NO_PORT, FP_PUNT, FP_UP, fp_datagram, fp_endpoint, fp_ingress, fp_trunk_link, fp_verdict)
 from fastpath.linux cimport EINVAL, EIO, EMSGSIZE, realtime_ns
+from fastpath.ports cimport ports_owns
 from fastpath.trunk cimport TRUNK_CONTROL, trunk_record
 
 
@@ -238,21 +239,60 @@ cdef void send_plain(lane_state *lane) noexcept nogil:
                 lane.verdicts[j].action = FP_PUNT
                 lane.slots[n] = <uint8_t>j
                 n += 1
-                compose_plain(lane, j)
         lane.shard.header.sending = 1
-        batch_send(&lane.outgoing, lane.plain_fds[port])
+        if n == 1 and tos_of(lane, i) == FP_DEFAULT_TOS:
+            send_one(lane, i)
+        else:
+            send_several(lane, n)
         settle_plain(lane, n)
         lane.shard.header.sending = 0
 
 
-cdef inline void compose_plain(lane_state *lane, uint32_t i) noexcept nogil:
-    cdef const fp_backend *backend = &lane.shard.backends.entries[lane.verdicts[i].backend]
+cdef inline uint8_t tos_of(const lane_state *lane, uint32_t i) noexcept nogil:
     cdef uint8_t dscp = lane.shard.settings.policy.dscp[lane.verdicts[i].traffic_class]
-    cdef uint8_t tos = <uint8_t>(dscp << 2) | lane.datagrams[i].ecn
-    compose(&lane.outgoing, lane.datagrams[i].data, lane.datagrams[i].length)
-    compose_endpoint(&lane.outgoing, &backend.address)
-    if tos != FP_DEFAULT_TOS:
-        compose_traffic_class(&lane.outgoing, backend.address.family, tos)
+    return <uint8_t>(dscp << 2) | lane.datagrams[i].ecn
+
+
+cdef inline void send_one(lane_state *lane, uint32_t i) noexcept nogil:
+    """The usual case: one voice datagram of this flow in the batch, and nothing to say beside it."""
+    cdef const fp_verdict *verdict = &lane.verdicts[i]
+    cdef const fp_endpoint *address = &lane.shard.backends.entries[verdict.backend].address
+    if keep_connected(lane, verdict.upstream_port, verdict.backend):
+        address = NULL
+    lane.outgoing.outcome[0] = <int16_t>send_alone(lane.plain_fds[verdict.upstream_port], lane.datagrams[i].data,
+                                                   lane.datagrams[i].length, address)
+
+
+cdef void send_several(lane_state *lane, uint32_t count) noexcept nogil:
+    cdef const fp_verdict *verdict = &lane.verdicts[lane.slots[0]]
+    cdef const fp_endpoint *address = &lane.shard.backends.entries[verdict.backend].address
+    cdef uint32_t k, i
+    cdef uint8_t tos
+    keep_connected(lane, verdict.upstream_port, verdict.backend)
+    for k in range(count):
+        i = lane.slots[k]
+        tos = tos_of(lane, i)
+        compose(&lane.outgoing, lane.datagrams[i].data, lane.datagrams[i].length)
+        compose_endpoint(&lane.outgoing, address)
+        if tos != FP_DEFAULT_TOS:
+            compose_traffic_class(&lane.outgoing, address.family, tos)
+    batch_send(&lane.outgoing, lane.plain_fds[verdict.upstream_port])
+
+
+cdef inline bint keep_connected(lane_state *lane, uint16_t port, uint32_t backend) noexcept nogil:
+    """Is this port's socket connected to `backend`? A port that serves one backend address may be: then a
+    send looks up no route and the kernel drops strangers. Before a second address uses it, it must not.
+    A copied flow's port belongs to a sibling, whose worker alone connects it."""
+    cdef uint32_t wanted
+    if not ports_owns(&lane.shard.ports, port):
+        return False
+    wanted = backend + 2 if lane.shard.ports.pairs[port] == 1 else 1
+    if lane.connected[port] != wanted:
+        if not connect_to(lane.plain_fds[port],
+                          &lane.shard.backends.entries[backend].address if wanted > 1 else NULL):
+            wanted = 1
+        lane.connected[port] = wanted
+    return wanted > 1
 
 
 cdef inline void settle_plain(lane_state *lane, uint32_t count) noexcept nogil:

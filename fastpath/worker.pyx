@@ -16,7 +16,7 @@ from fastpath.batch cimport batch_attach_datagrams, batch_attach_trunk, batch_ow
 from fastpath.counters cimport counters_publish
 from fastpath.downstream cimport forward_plain, forward_trunk, receive_plain, serve_trunk
 from fastpath.layout cimport (
-    FP_BACKEND_free, FP_BACKEND_gone, FP_BACKENDS, FP_BATCH, FP_INGRESS, FP_LISTENERS, FP_TRUNK,
+    FP_BACKEND_free, FP_BACKEND_gone, FP_BACKENDS, FP_BATCH, FP_INGRESS, FP_LISTENERS, FP_POOL, FP_TRUNK,
     FP_TRUNK_BATCH, fp_backend)
 from fastpath.lifecycle cimport expire_slice
 from fastpath.linux cimport (
@@ -201,9 +201,12 @@ cdef class Worker:
             self.watch(fd, i, SOURCE_CLIENT, listener)
         if lane.trunk_fd >= 0:
             self.watch(lane.trunk_fd, i, SOURCE_TRUNK, 0)
-        lane.plain_fds = <int *>calloc(65536, sizeof(int))
+        lane.plain_fds = <int *>calloc(FP_POOL, sizeof(int))
+        lane.connected = <uint32_t *>calloc(FP_POOL, sizeof(uint32_t))
+        if not lane.plain_fds or not lane.connected:
+            raise MemoryError("no memory for a worker's ports")
         for port, fd in sockets.get("siblings", {}).items():
-            lane.plain_fds[<int>port] = fd  # a flow copied from a sibling is sent from the sibling's socket
+            lane.plain_fds[<int>port] = fd
         for port, fd in sockets["plain"].items():
             lane.plain_fds[<int>port] = fd
             self.watch(fd, i, SOURCE_PLAIN, port)
@@ -236,6 +239,7 @@ cdef class Worker:
         cdef uint32_t i
         for i in range(self.state.lanes):
             free(self.state.lane[i].plain_fds)
+            free(self.state.lane[i].connected)
             free(self.state.lane[i])
         free(self.state.lane)
         for fd in (self.state.epoll, self.state.nap, self.state.stop):

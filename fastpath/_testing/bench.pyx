@@ -7,7 +7,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from fastpath.aes cimport fp_aes, fp_aes_free, fp_aes_init, fp_aes_kind
-from fastpath.flows cimport client_hash, flows_insert, flows_lookup, flows_prefetch
+from fastpath.address cimport client_hash
+from fastpath.flows cimport flows_insert, flows_lookup, flows_prefetch
 from fastpath.layout cimport FP_FLOW_confirmed, FP_KEYS, FP_NO_PORT, FP_NONE, fp_client, fp_flow
 from fastpath.routes cimport Routes, routes_lookup, routes_prefetch, ufrag_hash
 from fastpath.shard cimport Shard, Shared

@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from fastpath.flows cimport client_hash
+from fastpath.address cimport client_hash
 from fastpath.forward cimport forward_down_plain, forward_down_trunk, forward_up
 from fastpath.layout cimport FP_DROP, FP_FORWARD, FP_NO_PORT, fp_client, fp_datagram, fp_endpoint, fp_verdict
 from fastpath.lifecycle cimport expire_slice, forget_flow

@@ -14,7 +14,7 @@ from fastpath.aes cimport fp_aes, fp_aes_decrypt, fp_aes_free, fp_aes_init, fp_a
 from fastpath.demux cimport demux as c_demux
 from fastpath.layout cimport FP_KEYS, FP_REPLAY_BITS, fp_client, fp_endpoint, fp_trunk_link
 from fastpath.replay cimport REPLAY_OK, REPLAY_OLD_EPOCH, REPLAY_SEEN, replay_accept, replay_check
-from fastpath.siphash cimport siphash as c_siphash, siphash128 as c_siphash128
+from fastpath.siphash cimport siphash as c_siphash, siphash13 as c_siphash13, siphash128 as c_siphash128
 from fastpath.stun cimport STUN_OK, stun_fingerprint_holds as c_fingerprint_holds, stun_message
 from fastpath.stun cimport stun_parse as c_stun_parse, ufrag_is_valid as c_ufrag_is_valid
 from fastpath.token cimport (
@@ -54,6 +54,14 @@ def siphash(bytes key, bytes data):
     cdef uint8_t *block = exact(data)
     try:
         return c_siphash(sixteen(key), block, size(data))
+    finally:
+        free(block)
+
+
+def siphash13(bytes key, bytes data):
+    cdef uint8_t *block = exact(data)
+    try:
+        return c_siphash13(sixteen(key), block, size(data))
     finally:
         free(block)
 

@@ -1,30 +1,35 @@
-"""SipHash-2-4 (Aumasson, Bernstein 2012) with 64 and 128 bits of output. Keys are 16 bytes."""
+"""SipHash-2-4 (Aumasson, Bernstein 2012) with 64 and 128 bits of output, and SipHash-1-3. Keys are 16 bytes."""
 
 from typing import Final
 
 KEY_BYTES: Final = 16
 _MASK: Final = (1 << 64) - 1
-_COMPRESSIONS: Final = 2
-_FINALIZATIONS: Final = 4
 
 
 def siphash(key: bytes, data: bytes) -> int:
     """The 64-bit hash, an unsigned number."""
-    state = _absorb(key, data, tweak=0)
+    state = _absorb(key, data, tweak=0, rounds=2)
     state[2] ^= 0xFF
-    return _squeeze(state)
+    return _squeeze(state, rounds=4)
+
+
+def siphash13(key: bytes, data: bytes) -> int:
+    """The 64-bit hash with fewer rounds, for places in tables."""
+    state = _absorb(key, data, tweak=0, rounds=1)
+    state[2] ^= 0xFF
+    return _squeeze(state, rounds=3)
 
 
 def siphash128(key: bytes, data: bytes) -> bytes:
     """The 128-bit hash: 16 bytes, as the reference implementation writes them."""
-    state = _absorb(key, data, tweak=0xEE)
+    state = _absorb(key, data, tweak=0xEE, rounds=2)
     state[2] ^= 0xEE
-    first = _squeeze(state)
+    first = _squeeze(state, rounds=4)
     state[1] ^= 0xDD
-    return first.to_bytes(8, "little") + _squeeze(state).to_bytes(8, "little")
+    return first.to_bytes(8, "little") + _squeeze(state, rounds=4).to_bytes(8, "little")
 
 
-def _absorb(key: bytes, data: bytes, tweak: int) -> list[int]:
+def _absorb(key: bytes, data: bytes, tweak: int, rounds: int) -> list[int]:
     if len(key) != KEY_BYTES:
         raise ValueError(f"a SipHash key has {KEY_BYTES} bytes, not {len(key)}")
     k0, k1 = int.from_bytes(key[:8], "little"), int.from_bytes(key[8:], "little")
@@ -38,13 +43,13 @@ def _absorb(key: bytes, data: bytes, tweak: int) -> list[int]:
     for at in range(0, len(padded), 8):
         word = int.from_bytes(padded[at : at + 8], "little")
         state[3] ^= word
-        _rounds(state, _COMPRESSIONS)
+        _rounds(state, rounds)
         state[0] ^= word
     return state
 
 
-def _squeeze(state: list[int]) -> int:
-    _rounds(state, _FINALIZATIONS)
+def _squeeze(state: list[int], rounds: int) -> int:
+    _rounds(state, rounds)
     return state[0] ^ state[1] ^ state[2] ^ state[3]
 
 

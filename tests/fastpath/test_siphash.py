@@ -22,4 +22,5 @@ def test_128_bits(length: int) -> None:
 @given(st.binary(min_size=16, max_size=16), st.binary(max_size=600))
 def test_equals_the_twin(key: bytes, data: bytes) -> None:
     assert leaves.siphash(key, data) == twin.siphash(key, data)
+    assert leaves.siphash13(key, data) == twin.siphash13(key, data)
     assert leaves.siphash128(key, data) == twin.siphash128(key, data)

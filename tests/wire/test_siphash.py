@@ -2,13 +2,18 @@
 
 import pytest
 
-from pyfastpath.wire.siphash import siphash, siphash128
-from tests.vectors.siphash import KEY, SIP64, SIP128
+from pyfastpath.wire.siphash import siphash, siphash13, siphash128
+from tests.vectors.siphash import KEY, SIP13, SIP64, SIP128
 
 
 @pytest.mark.parametrize("length", SIP64)
 def test_64_bits(length: int) -> None:
     assert siphash(KEY, bytes(range(length))).to_bytes(8, "little").hex() == SIP64[length]
+
+
+@pytest.mark.parametrize("length", SIP13)
+def test_fewer_rounds(length: int) -> None:
+    assert siphash13(KEY, bytes(range(length))).to_bytes(8, "little").hex() == SIP13[length]
 
 
 @pytest.mark.parametrize("length", SIP128)
