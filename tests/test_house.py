@@ -59,7 +59,10 @@ PYFASTPATH_FLOORS = [
 ]
 # Beside the data plane proper: load tools and the transceiver's end.
 NOT_DATA_PLANE = {"generator", "sink", "trunk_sink", "arrivals", "probe", "link"}
-DATA_PLANE_LINES_MAX = 5200  # the aim was 2,500: what is there is held, growth is refused
+# Lines of logic: no blank lines, comments, docstrings, import lists, nor the declarations of C in layout and
+# linux. The design aimed at 2,500 lines; what is there is held, growth is refused.
+DATA_PLANE_LINES_MAX = 3400
+DECLARATIONS = {"layout", "linux"}
 MODULE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 40
 
@@ -173,11 +176,16 @@ def test_no_module_is_too_long():
     assert not long
 
 
+def logic_lines(path: Path) -> int:
+    text = re.sub(r'""".*?"""', "", path.read_text(), flags=re.DOTALL)
+    text = re.sub(r"^\s*from \S+ c?import (?:\([^)]*\)|.*)$", "", text, flags=re.MULTILINE)
+    return sum(1 for line in text.splitlines() if line.strip() and not line.strip().startswith("#"))
+
+
 def test_the_data_plane_can_be_held_by_one_person():
-    total = sum(
-        lines(path) for path in (ROOT / "fastpath").glob("*.p[yx][xd]") if path.stem not in NOT_DATA_PLANE
-    )
-    assert total <= DATA_PLANE_LINES_MAX
+    apart = NOT_DATA_PLANE | DECLARATIONS
+    files = [path for path in (ROOT / "fastpath").glob("*.p[yx][xd]") if path.stem not in apart]
+    assert sum(map(logic_lines, files)) <= DATA_PLANE_LINES_MAX
 
 
 def python_functions(path: Path) -> Iterator[tuple[str, int]]:
@@ -204,6 +212,14 @@ def test_no_function_is_too_long():
 
 # A module whose tests have another name: module -> file under tests/.
 TESTED_ELSEWHERE = {
+    "fastpath/atomic.pxd": "tests/fastpath/test_flows.py",
+    "fastpath/downstream.pyx": "tests/fastpath/test_worker.py",
+    "fastpath/lane.pxd": "tests/fastpath/test_worker.py",
+    "fastpath/layout.pxd": "tests/relay/test_layout.py",
+    "fastpath/lifecycle.pyx": "tests/fastpath/test_forward.py",
+    "fastpath/linux.pxd": "tests/fastpath/test_worker.py",
+    "fastpath/upstream.pyx": "tests/fastpath/test_worker.py",
+    "pyfastpath/relay/flowstates.py": "tests/relay/test_decision.py",
     "pyfastpath/__main__.py": "tests/test_cli.py",
     "pyfastpath/config/convert.py": "tests/config/test_load.py",
     "pyfastpath/config/rules.py": "tests/config/test_load.py",
