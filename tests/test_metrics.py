@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from prometheus_client import core
@@ -10,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from pyfastpath.metrics import METRICS, document
+from tests.support.relay import running_relay
 
 LABELS = {"shard", "direction", "reason", "backend", "state", "hash", "version", "python"}
 UNITS = ("seconds", "bytes", "ratio", "datagrams", "info", "total")
@@ -66,3 +68,20 @@ def test_every_drop_reason_of_the_header_is_documented():
     text = document()
     for name in names[1:]:
         assert f"| `{name}` |" in text
+
+
+def test_a_relay_exports_all_of_them_and_nothing_else(tmp_path):
+    with (
+        running_relay(tmp_path, backends=[{"id": "a", "address": "127.0.0.1:5000"}]) as relay,
+        urlopen(f"{relay.health}/metrics", timeout=10) as reply,
+    ):
+        text = reply.read().decode()
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    # The text format knows no info: it is a gauge of value 1 whose name keeps the suffix.
+    expected = {metric.name if metric.kind == "info" else metric.family: metric for metric in METRICS}
+    assert set(families) == set(expected)
+    for name, metric in expected.items():
+        assert families[name].type == ("gauge" if metric.kind == "info" else metric.kind)
+        assert families[name].documentation == metric.help
+        for sample in families[name].samples:
+            assert set(sample.labels) - {"le"} == set(metric.labels), sample
