@@ -211,8 +211,10 @@ cdef int send_alone(int fd, const void *payload, size_t length, const fp_endpoin
     is connected. Gives 0 or the errno. A pending ICMP error costs the first try, not the datagram."""
     cdef sockaddr_in6 name
     cdef socklen_t name_length = 0 if address == NULL else endpoint_to_sockaddr(address, &name)
-    cdef const sockaddr *to = NULL if address == NULL else <const sockaddr *>&name
+    cdef const sockaddr *to = NULL
     cdef int _attempt
+    if address != NULL:
+        to = <const sockaddr *>&name
     for _attempt in range(3):
         if sendto(fd, payload, length, MSG_DONTWAIT, to, name_length) >= 0:
             return 0

@@ -283,10 +283,11 @@ cdef inline bint keep_connected(lane_state *lane, uint16_t port, uint32_t backen
     """Is this port's socket connected to `backend`? A port that serves one backend address may be: then a
     send looks up no route and the kernel drops strangers. Before a second address uses it, it must not.
     A copied flow's port belongs to a sibling, whose worker alone connects it."""
-    cdef uint32_t wanted
+    cdef uint32_t wanted = 1
     if not ports_owns(&lane.shard.ports, port):
         return False
-    wanted = backend + 2 if lane.shard.ports.pairs[port] == 1 else 1
+    if lane.shard.ports.pairs[port] == 1:
+        wanted = backend + 2
     if lane.connected[port] != wanted:
         if not connect_to(lane.plain_fds[port],
                           &lane.shard.backends.entries[backend].address if wanted > 1 else NULL):
