@@ -102,10 +102,25 @@ def open_trunk(endpoint: Endpoint, *, receive_buffer_bytes: int, tos: int = EF) 
 
 
 def open_plain(endpoint: Endpoint, *, tos: int = EF) -> Opened:
-    """One upstream port of plain mode; port 0 lets the kernel choose."""
-    with _errors(endpoint, "UDP"), _building(endpoint, socket.SOCK_DGRAM) as sock:
+    """One upstream port of plain mode; port 0 lets the kernel choose.
+
+    Workers connect the socket to its backend and let go again, and letting go forgets a port that was never
+    asked for by its number: a second socket asks for what the kernel chose for a first.
+    """
+    with (
+        _errors(endpoint, "UDP"),
+        _building(endpoint, socket.SOCK_DGRAM) as chooser,
+        _building(endpoint, socket.SOCK_DGRAM) as sock,
+    ):
+        for one in (chooser, sock):
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        chooser.bind(_sockaddr(endpoint))
+        chosen = Endpoint(endpoint.address, chooser.getsockname()[1])
         _set_datagram_options(sock, tos)
-        return _bound(sock, endpoint, 0)
+        sock.bind(_sockaddr(chosen))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)  # nobody else may have it from here on
+        granted = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        return Opened(sock.detach(), chosen, granted)
 
 
 def open_tcp(endpoint: Endpoint) -> int:

@@ -1,8 +1,8 @@
-"""The loop over real sockets: both upstream modes, both directions, both families, every size and ECN mark."""
+"""The loop over real sockets: both upstream modes, directions and families, every size and ECN mark."""
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from fastpath.backends import PLAIN, TRUNK
@@ -91,23 +91,14 @@ def test_every_size_passes_both_ways(ip: str, mode: int, keyed: bool) -> None:
             )
         call.confirm()
         sent = [bytes([0x80]) + os.urandom(size - 1) for size in range(1, 1473)]
-        up: list[bytes] = []
-        down: list[bytes] = []
         for start in range(0, len(sent), 32):
-            for datagram in sent[start : start + 32]:
+            few = sent[start : start + 32]
+            for datagram in few:
                 call.send_up(datagram)
-            until(
-                lambda: bool(up.extend(call.at_backend())) or len(up) == min(start + 32, len(sent)),
-                f"{len(up)} up",
-            )  # noqa: B023
-            for datagram in sent[start : start + 32]:
+            expect(call.at_backend, few)
+            for datagram in few:
                 call.send_down(datagram)
-            until(
-                lambda: bool(down.extend(call.at_client())) or len(down) == min(start + 32, len(sent)),
-                f"{len(down)} down",
-            )  # noqa: B023
-        assert up == sent
-        assert down == sent
+            expect(call.at_client, few)
         rig.stop()
         counters = rig.counters()
         assert (
@@ -192,6 +183,47 @@ def test_kernel_limits_a_record_that_fits_no_bundle_travels_alone() -> None:
         assert rig.counters()["trunk_oversize"] == 2
         rig.start()
         call.close()
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "::1"])
+def test_one_port_serves_two_backends_and_then_one_again(ip: str) -> None:
+    """The port's socket is connected while it serves one backend address, and must let go for the second."""
+    with Rig(ip=ip, ports=1) as rig:
+        first, second = Call(rig, PLAIN, "firstUfrag", 0), Call(rig, PLAIN, "secondUfrag", 1)
+        for call in (first, second):
+            call.confirm()
+        assert first.path == second.path  # the same upstream port
+        for number in range(10):
+            for call in (first, second):
+                sent = b"\x80" + call.ufrag.encode() + bytes([number])
+                call.send_up(sent)
+                expect(call.at_backend, [sent])
+                call.send_down(sent)
+                expect(call.at_client, [sent])
+        for call in (first, second):
+            call.close()
+
+
+def test_a_backend_that_is_away_for_a_moment_costs_only_what_it_did_not_hear() -> None:
+    """Its ICMP error is pending on the connected socket and must not eat the next datagram."""
+    with Rig(ports=1) as rig:
+        call = Call(rig, PLAIN, "someUfrag")
+        call.confirm()
+        address = call.backend.getsockname()
+        call.backend.close()
+        call.send_up(b"\x80nobody listens")
+        until(lambda: rig.counters()["forwarded"][0] == 2, "the datagram sent into the void")
+        call.backend = udp(rig.ip, address[1])
+        call.send_up(b"\x80back again")
+        expect(call.at_backend, [b"\x80back again"])
+        call.close()
+
+
+def expect(arrived: Callable[[], list[bytes]], datagrams: list[bytes]) -> None:
+    """Exactly these, in this order."""
+    got: list[bytes] = []
+    until(lambda: bool(got.extend(arrived())) or len(got) >= len(datagrams), f"{len(datagrams)} datagrams")
+    assert got == datagrams
 
 
 def test_replies_count_only_from_the_flows_backend() -> None:

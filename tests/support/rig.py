@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +15,8 @@ from fastpath.shard import Shard, Shared, format_shard, format_shared, link_shar
 from fastpath.worker import Worker
 
 from pyfastpath.relay.layout import COUNTERS
+from pyfastpath.relay.sockets import open_plain
+from pyfastpath.types import Endpoint
 
 UDP_GRO = 104
 DEFAULT_TOS = 46 << 2
@@ -61,7 +64,9 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 5.0) -> Non
 class Rig:
     """`shards` shards on one listener (`ip`), with `ports` plain ports each, and one worker over all of them."""
 
-    def __init__(self, *, shards: int = 1, ip: str = "127.0.0.1", ports: int = 8, **policy: Any) -> None:
+    def __init__(
+        self, *, shards: int = 1, ip: str = "127.0.0.1", ports: int = 8, flows: int = 1024, **policy: Any
+    ) -> None:
         self.ip, self.family = ip, 6 if ":" in ip else 4
         memory = bytearray(shared_bytes(shards, 4096, 64))
         format_shared(
@@ -72,14 +77,16 @@ class Rig:
         self.port = first.getsockname()[1]
         self.clients = [first, *(udp(ip, self.port, reuse=True) for _ in range(shards - 1))]
         self.trunks = [udp(ip, gro=True) for _ in range(shards)]
-        self.plain = [udp(ip) for _ in range(shards * ports)]
+        self.plain = [
+            socket.socket(fileno=open_plain(Endpoint(ip_address(ip), 0)).fd) for _ in range(shards * ports)
+        ]
         self.shared.set_ingress(3, address16(ip), self.port, self.family, 0, False)
         self.memories, self.shards = [], []
         for index in range(shards):
             share = {"ports_ipv4" if self.family == 4 else "ports_ipv6": (index * ports, ports)}
             sizes = {
-                "flows_max": 1024,
-                "provisional_max": 256,
+                "flows_max": flows,
+                "provisional_max": max(256, flows),
                 "transactions_max": 4096,
                 "targets_max": 64,
                 **share,
