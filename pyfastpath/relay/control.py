@@ -5,10 +5,11 @@ the workers read, and looks at tables that the workers write.
 """
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import msgspec
 from fastpath.backends import DOWN, DRAINING, PLAIN, TRUNK, UP
@@ -31,7 +32,7 @@ from pyfastpath.relay.commands import (
 )
 from pyfastpath.relay.crew import Crew
 from pyfastpath.relay.liveness import Finding, merge_links
-from pyfastpath.relay.opening import Opening
+from pyfastpath.relay.opening import Opening, followed
 from pyfastpath.relay.placement import relay_candidates
 from pyfastpath.relay.routing import Routing, monotonic_s
 from pyfastpath.relay.tables import Tables
@@ -89,9 +90,7 @@ class Control:
         self.registry.restore(remembered.backends)
         self.routing = Routing(self.shared, self.tables, self.registry)
         self.findings: dict[int, Finding] = {}
-        self.ports = {
-            index: sockets.local_endpoint(fd) for shard in opening.shards for index, fd in shard.plain.items()
-        }
+        self.ports: dict[int, Endpoint] = {}  # plain pool index -> our address
 
     def start(self) -> None:
         """Publish everything, then let the workers run: what waits in the kernel finds complete tables."""
@@ -106,6 +105,11 @@ class Control:
         self._publish_settings()
         self.crew.resize(self.workers)
         self._remember()
+        self.ports = {
+            index: self._upstream_address(fd)
+            for shard in self.opening.shards
+            for index, fd in shard.plain.items()
+        }
 
     def stop(self) -> None:
         """Stop the workers; flows and routes stay in memory."""
@@ -116,7 +120,7 @@ class Control:
     def add_backend(self, spec: Backend) -> None:
         """Add or change a backend; RouteError (bad_request) when the configuration could not hold it."""
         alone = msgspec.structs.replace(self.config, backends=(spec,))
-        for wrong in mistakes(alone, cpus=len(self.shards) + 1):
+        for wrong in mistakes(alone, cpus=_cpus()):
             if wrong.path[0] == "backends":
                 key = ".".join(map(str, wrong.path[2:]))
                 raise RouteError(f"{key}: {wrong.message}.", wrong.hint, code="bad_request")
@@ -175,6 +179,12 @@ class Control:
             state=_STATES[command.state],
         )
 
+    def _upstream_address(self, fd: int) -> Endpoint:
+        """The address as configured: a socket says another while it is connected to its one backend."""
+        now = sockets.local_endpoint(fd)
+        configured = self.config.plain_address if now.family == 4 else self.config.plain_address_ipv6
+        return Endpoint(ip_address(configured), now.port)
+
     def _name(self, index: int) -> str:
         entry = self.registry.by_index().get(index)
         return entry.spec.id if entry else f"at index {index}"
@@ -204,6 +214,12 @@ class Control:
 
     def set_workers(self, count: int) -> None:
         """Serve the shards with another number of workers; no flow moves."""
+        if self.config.spin and count >= _cpus():
+            raise RouteError(
+                f"{count} spinning workers leave none of {_cpus()} CPUs to the control plane.",
+                "Give fewer, or switch spin off.",
+                code="bad_request",
+            )
         self.crew.resize(count)
         self.workers = count
         self._remember()
@@ -212,9 +228,8 @@ class Control:
     def reload(self, new: RelayConfig) -> Reloaded:
         """Follow a new configuration without losing a flow. ConfigError leaves everything as it was."""
         old = self.config
-        fixed = old.restart_keys(new)
-        effective = msgspec.structs.replace(new, **{name: getattr(old, name) for name in fixed})
-        for wrong in mistakes(effective, cpus=len(self.shards) + 1):
+        effective, fixed = followed(old, new)
+        for wrong in mistakes(effective, cpus=_cpus()):
             raise ConfigError(
                 f"{wrong.message}, as long as {', '.join(fixed)} keep their values until a restart",
                 wrong.hint,
@@ -317,6 +332,11 @@ class Control:
 def monotonic_ms() -> int:
     """The tables' fine clock: CLOCK_MONOTONIC in milliseconds, 32 bits."""
     return time.monotonic_ns() // 1_000_000 & 0xFFFFFFFF
+
+
+def _cpus() -> int:
+    """CPUs this process may use; workers pin their own threads, not this one."""
+    return len(os.sched_getaffinity(0))
 
 
 def _network(text: str) -> tuple[bytes, int, int]:

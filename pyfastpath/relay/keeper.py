@@ -17,7 +17,15 @@ from typing import Final
 from pyfastpath import log as logs
 from pyfastpath.config import RelayConfig, load
 from pyfastpath.errors import ConfigError
-from pyfastpath.relay.opening import MANIFEST_VARIABLE, RELOADED, STARTED, Manifest, Opening, open_relay
+from pyfastpath.relay.opening import (
+    MANIFEST_VARIABLE,
+    RELOADED,
+    STARTED,
+    Manifest,
+    Opening,
+    followed,
+    open_relay,
+)
 
 log = logging.getLogger("pyfastpath.keeper")
 
@@ -148,7 +156,7 @@ class Keeper:
         if RELOADED not in news:
             return
         try:
-            self._config = load(self._file or None, flags=self._flags)
+            self._config, _ = followed(self._config, load(self._file or None, flags=self._flags))
         except ConfigError as error:
             log.warning("the file has become unusable since the last reload, going by the old one: %s", error)
 

@@ -95,6 +95,15 @@ def _secret_in(kind: type, value: str) -> Secret:
     raise NotImplementedError(kind)
 
 
+def followed(old: RelayConfig, new: RelayConfig) -> tuple[RelayConfig, list[str]]:
+    """What of a new configuration an opened relay can follow, and the keys that keep their old value.
+
+    Sockets and tables are opened once, so the keys that shape them wait for a restart.
+    """
+    fixed = old.restart_keys(new)
+    return msgspec.structs.replace(new, **{name: getattr(old, name) for name in fixed}), fixed
+
+
 def open_relay(config: RelayConfig) -> Opening:
     """Open and format everything a configuration asks for; nothing stays open when one part fails."""
     sockets.reserve_descriptors(config.plain_ports + config.plain_ports_ipv6)

@@ -20,7 +20,7 @@ from pyfastpath.types import Secret
 from pyfastpath.wire import token
 from pyfastpath.wire.stun import build_message
 from tests.relay.conftest import MakeConfig
-from tests.relay.test_relay import address_of
+from tests.relay.test_relay import address_of, let_settle
 from tests.support.plain_call import SUCCESS, PlainCall, endpoint_text, udp_end
 from tests.support.relay import free_port
 from tests.support.rig import until
@@ -162,6 +162,7 @@ def test_a_key_is_rotated_by_a_reload(relay: Relay, transceiver: TrunkBackend) -
             return control.reload(msgspec.structs.replace(control.config, token_keys=keys))
 
         assert relay.call(rotate).changed == ["token_keys"]
+        let_settle()
         ask(mint(new_key, 1), "token")
         ask(mint(KEY, 0), "token")
 
@@ -200,11 +201,13 @@ def test_clients_are_allowed_and_refused_by_a_reload(plain: Relay, server: socke
     with PlainCall(address_of(plain), server, "ufrag1") as old:
         old.confirm()
         reload(plain, allow_clients=())
+        let_settle()
         with PlainCall(address_of(plain), server, "ufrag2") as new:
             new.ask()
             until(lambda: plain.counters()["dropped"].sum() == 1, "loopback is refused now")
             old.exchange()
             reload(plain, allow_clients=("127.0.0.0/8",))
+            let_settle()
             new.confirm()
 
 
@@ -213,6 +216,7 @@ def test_the_hash_policy_is_switched_on_by_a_reload(plain: Relay, server: socket
         call.ask()
         until(lambda: decisions(plain)["no_route"] == 1, "no route")
         reload(plain, hash_policy=True)
+        let_settle()
         call.confirm()
         assert decisions(plain)["hash"] == 1
 

@@ -52,3 +52,11 @@ def test_a_stopped_crew_is_not_whole(make_config: MakeConfig) -> None:
         assert not relay.call(lambda control: control.crew.is_whole())
         relay.call(lambda control: control.set_workers(2))
         assert relay.call(lambda control: control.crew.is_whole())
+
+
+def test_spinning_workers_leave_a_cpu_to_everybody_else(make_config: MakeConfig) -> None:
+    cpus = len(os.sched_getaffinity(0))
+    with Relay(make_config(shards=str(cpus + 1), spin="true", backends=["a=127.0.0.1:9"])) as relay:
+        with pytest.raises(RouteError, match="spinning workers leave none of"):
+            relay.call(lambda control: control.set_workers(cpus))
+        assert relay.call(lambda control: control.crew.is_whole())

@@ -167,6 +167,22 @@ def test_a_bad_file_changes_nothing_and_is_said(relay: Relay, tmp_path: Path) ->
     assert answers(relay)
 
 
+def test_keys_that_wait_for_a_restart_wait_for_the_keepers(relay: Relay, tmp_path: Path) -> None:
+    """An engine that dies after such a reload comes back over the sockets and tables that are there."""
+    path = tmp_path / "relay.toml"
+    text = path.read_text().replace("shards = 2", "shards = 3").replace("plain_ports = 64", "plain_ports = 9")
+    path.write_text(text.replace("listen = [", 'listen = ["127.0.0.1:9", ') + "coalesce_us = 7\n")
+    said = ask(relay, "POST", "/v1/reload")
+    assert said["changed"] == ["coalesce_us"]
+    assert set(said["needs_restart"]) == {"listen", "shards", "plain_ports"}
+    before = status(relay)["listeners"]
+    os.kill(engine_of(relay), signal.SIGKILL)
+    until(lambda: answers(relay), "the admin API is back")
+    after = status(relay)
+    assert (after["listeners"], after["shards"]) == (before, 2)
+    assert ask(relay, "GET", "/v1/config")["config"]["coalesce_us"] == 7
+
+
 def test_sighup_reopens_the_log(tmp_path: Path) -> None:
     file = tmp_path / "own.log"
     with running_relay(

@@ -8,7 +8,7 @@ import pytest
 
 from pyfastpath.errors import ConfigError, SocketError
 from pyfastpath.relay import sockets
-from pyfastpath.relay.opening import Manifest, decode_manifest, open_relay, shares_of
+from pyfastpath.relay.opening import Manifest, decode_manifest, followed, open_relay, shares_of
 from pyfastpath.types import Endpoint
 from tests.relay.conftest import MakeConfig
 from tests.support.plain_call import endpoint_text, udp_end
@@ -101,6 +101,13 @@ def test_a_small_receive_buffer_is_warned_about(
     open_relay(make_config(receive_buffer_bytes=str(2 * limit))).close()
     assert f"asked for a receive buffer of {2 * limit} bytes, granted {limit}" in caplog.text
     assert "Raise net.core.rmem_max" in caplog.text
+
+
+def test_what_an_opened_relay_can_follow(make_config: MakeConfig) -> None:
+    old, new = make_config(), make_config(shards="4", coalesce_us="9", trunk_port="5000")
+    effective, fixed = followed(old, new)
+    assert set(fixed) == {"shards", "trunk_port"}
+    assert (effective.shards, effective.trunk_port, effective.coalesce_us) == (2, 0, 9)
 
 
 def test_a_manifest_reaches_the_engine_with_its_secrets(make_config: MakeConfig) -> None:

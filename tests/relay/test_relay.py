@@ -1,6 +1,7 @@
 """The Python API: a relay in this process, asked from this thread."""
 
 import socket
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,11 @@ from tests.support.rig import until
 def address_of(relay: Relay) -> tuple[str, int]:
     where = Endpoint.parse(relay.listeners()[0])
     return str(where.address), where.port
+
+
+def let_settle() -> None:
+    """Workers look at new settings once a millisecond."""
+    time.sleep(0.02)
 
 
 def test_a_call_through_an_installed_route(relay: Relay, server: socket.socket) -> None:
@@ -131,10 +137,12 @@ def test_draining_refuses_new_flows_only(relay: Relay, server: socket.socket) ->
         old.confirm()
         relay.drain()
         assert relay.status()["reasons"] == ["draining"]
+        let_settle()
         new.ask()
         until(lambda: relay.counters()["dropped"].sum() == 1, "the new flow is refused")
         old.exchange()
         relay.drain(False)
+        let_settle()
         new.confirm()
 
 
