@@ -7,13 +7,14 @@ Hashes may be given where a test wants collisions.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from fastpath.address cimport client_hash
 from fastpath.atomic cimport load_acquire_u32, store_release_u32
 from fastpath.backends cimport (
     Backends, backend_takes_flows, backends_by_address, backends_by_hash, backends_by_token)
 from fastpath.counters cimport count_batch, count_residence, counters_publish, counters_read
 from fastpath.flows cimport (
-    client_hash, flow_table, flows_attach, flows_confirm_taught, flows_insert, flows_lookup,
-    flows_next_expired, flows_read, flows_remove, flows_snapshot)
+    flow_table, flows_attach, flows_confirm_taught, flows_insert, flows_lookup, flows_next_expired,
+    flows_read, flows_remove, flows_snapshot)
 from fastpath.layout cimport (
     FP_FLOW_confirmed, FP_FLOW_taught, FP_NO_PORT, FP_NONE, fp_client, fp_counters, fp_endpoint, fp_flow,
     fp_port, fp_provisional)
@@ -351,7 +352,12 @@ cdef class PortTable:
         ports_attach(self.table, now_ms)
 
     def in_use(self, uint32_t backend):
+        """Ports taken or at rest for this backend."""
         return self.table.in_use[backend]
+
+    def pairs(self, uint16_t port):
+        """Backend addresses a port is taken or at rest for."""
+        return self.table.pairs[port]
 
 
 # ---- routes, backends -----------------------------------------------------------------------------
