@@ -139,11 +139,16 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
                 f"Host {request.host!r} is refused.", "Ask by IP address or localhost.", code="forbidden"
             )
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), token):
+        if scheme.lower() != "bearer" or not hmac.compare_digest(_raw(given), token):
             raise RouteError(
                 "missing or wrong token.", "Send `Authorization: Bearer <admin_token>`.", code="unauthorized"
             )
     return await handler(request)
+
+
+def _raw(text: str) -> bytes:
+    """A header's bytes as they came, whatever they are."""
+    return text.strip().encode(errors="surrogateescape")
 
 
 def _is_address(host: str) -> bool:

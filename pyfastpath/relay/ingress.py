@@ -44,7 +44,7 @@ def find(config: RelayConfig, listeners: tuple[str, ...], known: Published) -> l
     The first address of a wildcard has the listener's own id, the others take ids no listener asked for.
     """
     taken = {listen.ingress for listen in config.listen} | set(known.values())
-    free = (number for number in range(INGRESS) if number not in taken)
+    free = iter([number for number in range(INGRESS) if number not in taken])
     found = []
     for listener, (listen, text) in enumerate(zip(config.listen, listeners, strict=True)):
         bound = Endpoint.parse(text)

@@ -10,6 +10,7 @@ from pyfastpath.relay.commands import BackendState
 from pyfastpath.relay.layout import age_ms
 
 SILENCE_MS: Final = 3000  # three pings unanswered: down
+RECORD_LIFE_MS: Final = 10_000  # sent every second: an older one is of whoever had this index before
 Links = NDArray[np.void]
 _REPORTED: Final[dict[int, BackendState]] = {1: "up", 2: "draining", 3: "down"}  # 20-wire: state record
 
@@ -42,7 +43,7 @@ def _merge(rows: Links, now_ms: int) -> Finding:
     answered = _newest(rows[rows["rtt_us"] != 0], "heard_ms", now_ms)
     rtt_us = 0 if answered is None else int(answered["rtt_us"])
     record = _newest(rows[rows["state_ms"] != 0], "state_ms", now_ms)
-    if record is None:
+    if record is None or age_ms(int(record["state_ms"]), now_ms) > RECORD_LIFE_MS:
         return Finding(state, None, rtt_us=rtt_us, **counts)
     return Finding(
         heard=_REPORTED.get(int(record["state"]), "down") if state == "up" else "down",

@@ -344,6 +344,7 @@ def test_tcp_asks_for_the_token(tcp: str) -> None:
         bearer(f"Bearer {TOKEN}x"),
         bearer(f"Bearer {TOKEN[:-1]}"),
         bearer(f"Basic {TOKEN}"),
+        bearer("Bearer \xff\xfe"),
         bearer(TOKEN),
     ]
     for headers in wrong:

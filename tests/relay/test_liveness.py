@@ -57,6 +57,11 @@ def test_a_silent_backend_is_down_whatever_it_said_last() -> None:
     assert merge_links(links(record(5000, 1, 0)), NOW)[5].heard == "down"
 
 
+def test_an_old_record_says_nothing_of_who_answers_now() -> None:
+    row = record(10_001, 2, 4, sessions=7) | {"heard_ms": NOW - 5}
+    assert merge_links(links(row), NOW) == {5: Finding("up", None, pings=10, pongs=9)}
+
+
 def test_the_round_trip_is_that_of_a_shard_that_has_one() -> None:
     assert merge_links(links(heard(10), heard(500, rtt_us=250)), NOW)[5].rtt_us == 250
 

@@ -10,6 +10,7 @@ import pytest
 from pyfastpath.config import RelayConfig
 from pyfastpath.errors import ConfigError, RouteError, SocketError
 from pyfastpath.relay import layout
+from pyfastpath.relay.addresses import machine_addresses
 from pyfastpath.relay.relay import CONFLICT, FULL, INSTALLED, REFRESHED, Relay
 from pyfastpath.types import Endpoint
 from tests.relay.conftest import MakeConfig
@@ -144,6 +145,32 @@ def test_draining_refuses_new_flows_only(relay: Relay, server: socket.socket) ->
         relay.drain(False)
         let_settle()
         new.confirm()
+
+
+def test_a_wildcard_answers_from_the_address_that_was_asked(make_config: MakeConfig) -> None:
+    """Every address of this machine, both families; connected clients hear no other address."""
+    config = make_config(
+        listen=["0.0.0.0:0", "[::]:0"],
+        plain_ports_ipv6="8",
+        allow_clients=[str(address) for family in (4, 6) for address in machine_addresses(family)],
+        backends=["unused=127.0.0.1:9"],
+    )
+    with Relay(config) as relay:
+        ports = {Endpoint.parse(text).family: Endpoint.parse(text).port for text in relay.listeners()}
+        told = {(one["address"], one["port"]) for one in relay.status()["candidates"]}
+        for family in (4, 6):
+            for number, address in enumerate(map(str, machine_addresses(family))):
+                name, ufrag = f"b{family}{number}", f"ufrag{family}{number}"
+                assert (address, ports[family]) in told
+                with udp_end(address) as server:
+                    relay.backends.add(name, endpoint_text(server))
+                    relay.routes.install(ufrag, name)
+                    with PlainCall((address, ports[family]), server, ufrag) as call:
+                        call.client.connect(call.relay)
+                        call.confirm()
+                        call.exchange()
+        ingresses = relay.flows()["client"]["ingress"].tolist()
+        assert len(set(ingresses)) == len(ingresses) == len(told)
 
 
 def test_eight_threads_ask_at_once(relay: Relay) -> None:
