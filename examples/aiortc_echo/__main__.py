@@ -23,6 +23,7 @@ from examples.aiortc_echo.relay_numbers import PUBLISH_S, read_relay_numbers
 from examples.aiortc_echo.verdict import find_faults, report
 
 HOST = "127.0.0.1"
+PYTHON = os.path.relpath(sys.executable)
 CALL_S = 6
 
 # `allow` and `allow_clients` name this machine alone: aiortc and the browser use its own addresses, and the
@@ -143,7 +144,7 @@ async def serve(ports: Ports, directory: Path, children: dict[str, Process]) -> 
     print(
         f"\nCall it yourself: http://{HOST}:{ports.page}\n"
         f"Metrics:          http://{HOST}:{ports.health}/metrics\n"
-        f"Admin:            curl --unix-socket {directory}/admin.sock http://relay/v1/flows\n"
+        f"Look inside:      {PYTHON} -m pyfastpath ctl --socket {directory}/admin.sock flows\n"
         f"Logs:             {directory}\n"
         "Ctrl-C stops everything.",
         flush=True,
