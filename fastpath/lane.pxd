@@ -22,7 +22,7 @@ ctypedef struct lane_state:
     int client_fds[FP_LISTENERS]
     int only_ingress[FP_LISTENERS]  # the ingress of a listener bound to one address; -1: a wildcard
     int trunk_fd                    # -1: no trunk
-    int *plain_fds                  # [pool index]: every shard's; a copied flow is sent from its sibling's port
+    int *plain_fds                  # [pool index]: all shards', a copied flow is sent from its sibling's port
     uint32_t *connected             # [pool index]: 0 unknown, 1 to nobody, else the backend's index + 2
     receive_batch from_clients
     receive_batch from_plain

@@ -39,6 +39,8 @@ cdef class Link:
     def __init__(self, int fd, *, list relays not None, dict keys=None, uint8_t key_id=0, uint32_t epoch,
                  uint32_t mtu_bytes=1400):
         self.fd, self.epoch, self.mtu_bytes, self.key_id, self.key_mask = fd, epoch, mtu_bytes, key_id, 0
+        if key_id >= FP_TRUNK_KEYS:
+            raise ValueError(f"key_id is 0..{FP_TRUNK_KEYS - 1}")
         self.relays, self.dropped = {}, {}
         self.links = <fp_trunk_link *>calloc(RELAY_SOCKETS, sizeof(fp_trunk_link))
         self.addresses = <fp_endpoint *>calloc(RELAY_SOCKETS, sizeof(fp_endpoint))

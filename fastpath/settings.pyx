@@ -95,6 +95,8 @@ cdef class Settings:
             new.allow[i].family, new.allow[i].prefix = family, prefix
         for i in range(FP_CLASS_COUNT):
             new.dscp[i] = dscp[i]
+        if trunk_key_id >= FP_TRUNK_KEYS:
+            raise ValueError(f"trunk_key_id is 0..{FP_TRUNK_KEYS - 1}")
         new.trunk_key_id, new.trunk_insecure, new.trunk_mtu = trunk_key_id, trunk_insecure, trunk_mtu
         new.hash_policy, new.draining = hash_policy, draining
         new.coalesce_us, new.spin, new.force_library = coalesce_us, spin, force_library

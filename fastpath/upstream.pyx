@@ -259,8 +259,8 @@ cdef inline void send_one(lane_state *lane, uint32_t i) noexcept nogil:
     cdef const fp_endpoint *address = &lane.shard.backends.entries[verdict.backend].address
     if keep_connected(lane, verdict.upstream_port, verdict.backend):
         address = NULL
-    lane.outgoing.outcome[0] = <int16_t>send_alone(lane.plain_fds[verdict.upstream_port], lane.datagrams[i].data,
-                                                   lane.datagrams[i].length, address)
+    lane.outgoing.outcome[0] = <int16_t>send_alone(
+        lane.plain_fds[verdict.upstream_port], lane.datagrams[i].data, lane.datagrams[i].length, address)
 
 
 cdef void send_several(lane_state *lane, uint32_t count) noexcept nogil:

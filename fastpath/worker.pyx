@@ -92,15 +92,15 @@ cdef inline uint32_t serve(worker_state *worker, uint64_t tag, bint *full, bint 
 
 
 cdef inline void look_after(worker_state *worker) noexcept nogil:
-    """Once a millisecond: the clock, a slice of expiry, new settings; once a second: pings and idle
-    counters."""
+    """New settings at once; each millisecond the clock and a slice of expiry; each second pings and the
+    counters of a worker that is idle."""
     cdef uint32_t now_ms = <uint32_t>(monotonic_ns() // 1000000)
     cdef shard_state *shard
     cdef uint32_t i
+    settings_refresh(&worker.settings, worker.shared, worker.wall_s)
     if now_ms == worker.now_ms:
         return
     worker.now_ms = now_ms
-    settings_refresh(&worker.settings, worker.shared, worker.wall_s)
     for i in range(worker.lanes):
         expire_slice(worker.lane[i].shard, now_ms, now_ms - worker.expired_ms)
     worker.expired_ms = now_ms
