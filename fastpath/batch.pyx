@@ -226,15 +226,18 @@ cdef int send_alone(int fd, const void *payload, size_t length, const fp_endpoin
 
 
 cdef bint connect_to(int fd, const fp_endpoint *address) noexcept nogil:
-    """Bind a socket to one remote address, or to none again (NULL). Connected, a send looks up no route."""
+    """Bind a socket to one remote address, or to none again (NULL). Connected, a send looks up no route.
+
+    It lets go first: a socket bound to a wildcard would keep the source address of its last connection.
+    """
     cdef sockaddr_in6 name
-    cdef socklen_t length = sizeof(sockaddr)
+    cdef bint free
+    memset(&name, 0, sizeof(name))
+    (<sockaddr *>&name).sa_family = AF_UNSPEC
+    free = connect(fd, <const sockaddr *>&name, sizeof(sockaddr)) == 0
     if address == NULL:
-        memset(&name, 0, sizeof(name))
-        (<sockaddr *>&name).sa_family = AF_UNSPEC
-    else:
-        length = endpoint_to_sockaddr(address, &name)
-    return connect(fd, <const sockaddr *>&name, length) == 0
+        return free
+    return connect(fd, <const sockaddr *>&name, endpoint_to_sockaddr(address, &name)) == 0
 
 
 cdef inline void wait_writable(int fd) noexcept nogil:

@@ -5,10 +5,13 @@ from fastpath.batch cimport arrival, receive_batch, send_batch
 from fastpath.bundles cimport BUNDLE_BUFFER_BYTES, bundle_run
 from fastpath.counters cimport count_residence
 from fastpath.layout cimport (
-    FP_BATCH, FP_DROP_send_blocked, FP_DROP_send_failed, FP_LISTENERS, fp_datagram, fp_verdict)
+    FP_BATCH, FP_DROP_send_blocked, FP_DROP_send_failed, FP_LISTENERS, fp_datagram, fp_endpoint, fp_verdict)
 from fastpath.linux cimport EAGAIN, ENOBUFS, realtime_ns
 from fastpath.shard cimport shard_state
 from fastpath.trunk cimport trunk_record
+
+cdef enum:
+    NOBODY = 1                      # in place of an address family
 
 ctypedef struct parcel:             # what a composed message carries, for the books when it has left
     uint32_t index                  # slot of the receive batch
@@ -23,7 +26,7 @@ ctypedef struct lane_state:
     int only_ingress[FP_LISTENERS]  # the ingress of a listener bound to one address; -1: a wildcard
     int trunk_fd                    # -1: no trunk
     int *plain_fds                  # [pool index]: all shards', a copied flow is sent from its sibling's port
-    uint32_t *connected             # [pool index]: 0 unknown, 1 to nobody, else the backend's index + 2
+    fp_endpoint *connected          # [pool index]: to where; family 0: unknown, NOBODY: to nobody
     receive_batch from_clients
     receive_batch from_plain
     receive_batch from_trunk

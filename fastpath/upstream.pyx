@@ -14,7 +14,7 @@ from fastpath.bundles cimport bundle, bundle_run, bundle_seal
 from fastpath.counters cimport count_batch, counters_publish
 from fastpath.flows cimport flows_prefetch
 from fastpath.forward cimport forward_up
-from fastpath.lane cimport book_dropped, book_sent, lane_state
+from fastpath.lane cimport NOBODY, book_dropped, book_sent, lane_state
 from fastpath.layout cimport (
     FP_DEFAULT_TOS, FP_DROP, FP_DROP_none, FP_DROP_oversize, FP_DROP_unknown_ingress, FP_FORWARD, FP_INGRESS,
     FP_NO_PORT, FP_PUNT, FP_UP, fp_datagram, fp_endpoint, fp_ingress, fp_trunk_link, fp_verdict)
@@ -227,15 +227,17 @@ cdef void send_control(lane_state *lane, uint32_t backend, const uint8_t *payloa
 
 cdef void send_plain(lane_state *lane) noexcept nogil:
     """Each flow's datagrams leave from the flow's own port, with the client's ECN bits."""
-    cdef uint32_t i, j, n
+    cdef uint32_t i, j, n, backend
     cdef uint16_t port
     for i in range(lane.from_clients.count):
         if lane.verdicts[i].action != FP_FORWARD:
             continue
         port = lane.verdicts[i].upstream_port
+        backend = lane.verdicts[i].backend
         n = 0
         for j in range(i, lane.from_clients.count):
-            if lane.verdicts[j].action == FP_FORWARD and lane.verdicts[j].upstream_port == port:
+            if (lane.verdicts[j].action == FP_FORWARD and lane.verdicts[j].upstream_port == port
+                    and lane.verdicts[j].backend == backend):   # a port serves a flow per backend address
                 lane.verdicts[j].action = FP_PUNT
                 lane.slots[n] = <uint8_t>j
                 n += 1
@@ -257,7 +259,7 @@ cdef inline void send_one(lane_state *lane, uint32_t i) noexcept nogil:
     """The usual case: one voice datagram of this flow in the batch, and nothing to say beside it."""
     cdef const fp_verdict *verdict = &lane.verdicts[i]
     cdef const fp_endpoint *address = &lane.shard.backends.entries[verdict.backend].address
-    if keep_connected(lane, verdict.upstream_port, verdict.backend):
+    if keep_connected(lane, verdict.upstream_port, address):
         address = NULL
     lane.outgoing.outcome[0] = <int16_t>send_alone(
         lane.plain_fds[verdict.upstream_port], lane.datagrams[i].data, lane.datagrams[i].length, address)
@@ -268,7 +270,7 @@ cdef void send_several(lane_state *lane, uint32_t count) noexcept nogil:
     cdef const fp_endpoint *address = &lane.shard.backends.entries[verdict.backend].address
     cdef uint32_t k, i
     cdef uint8_t tos
-    keep_connected(lane, verdict.upstream_port, verdict.backend)
+    keep_connected(lane, verdict.upstream_port, address)
     for k in range(count):
         i = lane.slots[k]
         tos = tos_of(lane, i)
@@ -279,21 +281,22 @@ cdef void send_several(lane_state *lane, uint32_t count) noexcept nogil:
     batch_send(&lane.outgoing, lane.plain_fds[verdict.upstream_port])
 
 
-cdef inline bint keep_connected(lane_state *lane, uint16_t port, uint32_t backend) noexcept nogil:
-    """Is this port's socket connected to `backend`? A port that serves one backend address may be: then a
+cdef inline bint keep_connected(lane_state *lane, uint16_t port, const fp_endpoint *address) noexcept nogil:
+    """Is this port's socket connected to this backend address? A port that serves one address may be: then a
     send looks up no route and the kernel drops strangers. Before a second address uses it, it must not.
     A copied flow's port belongs to a sibling, whose worker alone connects it."""
-    cdef uint32_t wanted = 1
+    cdef fp_endpoint *connected = &lane.connected[port]
     if not ports_owns(&lane.shard.ports, port):
         return False
-    if lane.shard.ports.pairs[port] == 1:
-        wanted = backend + 2
-    if lane.connected[port] != wanted:
-        if not connect_to(lane.plain_fds[port],
-                          &lane.shard.backends.entries[backend].address if wanted > 1 else NULL):
-            wanted = 1
-        lane.connected[port] = wanted
-    return wanted > 1
+    if lane.shard.ports.pairs[port] != 1:
+        if connected.family != NOBODY:
+            connect_to(lane.plain_fds[port], NULL)
+            connected.family = NOBODY
+    elif not endpoint_equal(connected, address):
+        connected[0] = address[0]
+        if not connect_to(lane.plain_fds[port], address):
+            connected.family = NOBODY
+    return connected.family != NOBODY
 
 
 cdef inline void settle_plain(lane_state *lane, uint32_t count) noexcept nogil:

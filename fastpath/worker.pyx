@@ -17,7 +17,7 @@ from fastpath.counters cimport counters_publish
 from fastpath.downstream cimport forward_plain, forward_trunk, receive_plain, serve_trunk
 from fastpath.layout cimport (
     FP_BACKEND_free, FP_BACKEND_gone, FP_BACKENDS, FP_BATCH, FP_INGRESS, FP_LISTENERS, FP_POOL, FP_TRUNK,
-    FP_TRUNK_BATCH, fp_backend)
+    FP_TRUNK_BATCH, fp_backend, fp_endpoint)
 from fastpath.lifecycle cimport expire_slice
 from fastpath.linux cimport (
     EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, close, epoll_create1, epoll_ctl,
@@ -202,9 +202,10 @@ cdef class Worker:
         if lane.trunk_fd >= 0:
             self.watch(lane.trunk_fd, i, SOURCE_TRUNK, 0)
         lane.plain_fds = <int *>calloc(FP_POOL, sizeof(int))
-        lane.connected = <uint32_t *>calloc(FP_POOL, sizeof(uint32_t))
+        lane.connected = <fp_endpoint *>calloc(FP_POOL, sizeof(fp_endpoint))
         if not lane.plain_fds or not lane.connected:
             raise MemoryError("no memory for a worker's ports")
+        memset(lane.plain_fds, 0xff, FP_POOL * sizeof(int))     # -1: descriptor 0 is somebody else's
         for port, fd in sockets.get("siblings", {}).items():
             lane.plain_fds[<int>port] = fd
         for port, fd in sockets["plain"].items():

@@ -1,0 +1,61 @@
+"""The way up over real sockets: by which port a datagram leaves, and to which backend."""
+
+import numpy as np
+from fastpath.backends import PLAIN
+
+from pyfastpath.relay.layout import FLOW, PORT, SHARD_HEADER
+from tests.fastpath.test_worker import Call
+from tests.support.rig import Rig, until
+
+
+def collect(call: Call, wanted: int) -> list[bytes]:
+    """What arrives at the call's backend, `wanted` datagrams at least."""
+    got: list[bytes] = []
+    until(lambda: bool(got.extend(call.at_backend())) or len(got) >= wanted, f"{wanted} datagrams")
+    return got
+
+
+def let_time_pass(rig: Rig) -> None:
+    """Sixty silent seconds end every flow, sixty more the rest of its port: times in the tables go back."""
+    for memory in rig.memories:
+        header = np.frombuffer(memory, SHARD_HEADER, 1)[0]
+        flows = np.frombuffer(memory, FLOW, header["flows_capacity"], int(header["flows_offset"]))
+        flows["last_seen_ms"] -= np.uint32(60_001)
+        until(lambda: header["flows_count"] == 0, "the end of every flow")  # noqa: B023
+        ports = np.frombuffer(memory, PORT, header["ports_capacity"], int(header["ports_offset"]))
+        ports["since_ms"] -= np.uint32(60_001)
+        until(lambda: header["ports_count"] == 0, "the end of every port's rest")  # noqa: B023
+
+
+def test_flows_to_two_backends_that_share_a_port_part_within_one_batch() -> None:
+    with Rig(ports=1) as rig:
+        calls = [Call(rig, PLAIN, f"ufrag{index}", index) for index in range(2)]
+        for call in calls:
+            call.confirm()
+        assert calls[0].path == calls[1].path  # one port for both
+        rig.stop()
+        sent = {call: [f"\x80{call.ufrag} {n}".encode("latin-1") for n in range(20)] for call in calls}
+        for number in range(20):
+            for call in calls:
+                call.send_up(sent[call][number])
+        rig.start()  # all forty are one batch
+        for call in calls:
+            assert collect(call, 20) == sent[call]
+            call.close()
+
+
+def test_an_address_that_takes_over_an_index_gets_its_own_datagrams() -> None:
+    """Workers know a backend by its index and connect a port to the address behind it. When the port has
+    rested, the index may stand for another address: servers with a port per session use up indices fast."""
+    with Rig(ports=1) as rig:
+        former = Call(rig, PLAIN, "firstUfrag", 0)
+        former.confirm()
+        let_time_pass(rig)
+        latter = Call(rig, PLAIN, "secondUfrag", 0)
+        latter.confirm()
+        assert latter.path == former.path  # the same port
+        latter.send_up(b"\x80for the latter")
+        assert collect(latter, 1) == [b"\x80for the latter"]
+        assert former.at_backend() == []
+        for call in (former, latter):
+            call.close()
