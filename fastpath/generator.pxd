@@ -34,6 +34,8 @@ ctypedef struct generator_plan:
     uint64_t start_ns, end_ns
     uint64_t nap_ns                      # 0: wait on the sockets
     uint64_t first                       # counters.sent when the plan began
+    uint64_t settled_first               # what had arrived by then
+    uint64_t written_off                 # of this plan
     uint64_t progress_ns                 # when something sent was last settled
     uint64_t progress_seen
 

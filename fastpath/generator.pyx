@@ -228,15 +228,19 @@ cdef uint32_t run_setup(generator_state *g, uint64_t end_ns) noexcept nogil:
     return confirmed
 
 
-cdef uint64_t in_flight(const generator_state *g, bint echo) noexcept nogil:
-    cdef uint64_t settled = g.counters.written_off
+cdef uint64_t settled(const generator_state *g, bint echo) noexcept nogil:
+    """What arrived at the end that counts: echoes here, or probes at the sink."""
     if echo:
-        settled += g.echoes.received
-    elif g.acknowledged != NULL:
-        settled += g.acknowledged[0]
-    else:
+        return g.echoes.received
+    return g.acknowledged[0] if g.acknowledged != NULL else 0
+
+
+cdef uint64_t in_flight(const generator_state *g, const generator_plan *plan) noexcept nogil:
+    cdef uint64_t sent = g.counters.sent - plan.first
+    cdef uint64_t gone = settled(g, plan.echo) - plan.settled_first + plan.written_off
+    if not plan.echo and g.acknowledged == NULL:
         return 0
-    return g.counters.sent - settled if g.counters.sent > settled else 0
+    return sent - gone if sent > gone else 0
 
 
 cdef uint64_t allowance(generator_state *g, generator_plan *plan, uint64_t now_ns) noexcept nogil:
@@ -245,12 +249,13 @@ cdef uint64_t allowance(generator_state *g, generator_plan *plan, uint64_t now_n
     if plan.rate_pps:
         due = (now_ns - plan.start_ns) * plan.rate_pps // 1_000_000_000 + 1
         return due - (g.counters.sent - plan.first) if due > g.counters.sent - plan.first else 0
-    flying = in_flight(g, plan.echo)
+    flying = in_flight(g, plan)
     if g.counters.sent - flying != plan.progress_seen:
         plan.progress_seen = g.counters.sent - flying
         plan.progress_ns = now_ns
     if flying >= plan.window and now_ns - plan.progress_ns > STALL_NS:
         g.counters.written_off += flying
+        plan.written_off += flying
         flying = 0
     # Half a batch at least: a window that opens one by one would make a system call of each datagram.
     return plan.window - flying if flying + least(plan.window, GENERATOR_BATCH // 2) <= plan.window else 0
@@ -286,11 +291,11 @@ cdef void run_plan(generator_state *g, generator_plan *plan) noexcept nogil:
             rest(g, plan, now_ns)
 
 
-cdef void run_drain(generator_state *g, bint echo, uint64_t end_ns) noexcept nogil:
+cdef void run_drain(generator_state *g, const generator_plan *plan, uint64_t end_ns) noexcept nogil:
     """Takes what still flies, until nothing does or time is up."""
     cdef uint64_t arrived = 0
-    while in_flight(g, echo) and monotonic_ns() < end_ns and not g.stop:
-        if echo:
+    while in_flight(g, plan) and monotonic_ns() < end_ns and not g.stop:
+        if plan.echo:
             receive_all(g, &arrived)
         wait_ns(g, 200_000)
 
@@ -401,7 +406,7 @@ cdef class Generator:
         return confirmed
 
     def run(self, *, bint echo=False, uint64_t rate_pps=0, uint64_t window=512, int duration_ms=1000,
-            limit=None, uint64_t nap_us=0, int drain_ms=500) -> None:
+            limit=None, uint64_t nap_us=0, int drain_ms=2000) -> None:
         """Sends until the duration or `limit` datagrams are over, then drains.
 
         rate_pps 0: at most `window` in flight, counted by the echoes or by what the sink acknowledges.
@@ -415,13 +420,13 @@ cdef class Generator:
             raise ValueError("a windowed run upwards needs `acknowledged`: else nothing counts what flies")
         plan.echo, plan.rate_pps, plan.window, plan.nap_ns = echo, rate_pps, window, nap_us * 1000
         plan.limit = 1 << 62 if limit is None else limit
-        plan.first = g.counters.sent
-        plan.progress_seen = 0
+        plan.first, plan.settled_first = g.counters.sent, settled(g, echo)
+        plan.written_off = plan.progress_seen = 0
         plan.start_ns = plan.progress_ns = monotonic_ns()
         plan.end_ns = plan.start_ns + <uint64_t>duration_ms * 1_000_000
         with nogil:
             run_plan(g, &plan)
-            run_drain(g, echo, monotonic_ns() + drain_ns)
+            run_drain(g, &plan, monotonic_ns() + drain_ns)
         self.check()
 
     cdef check(self):

@@ -81,6 +81,18 @@ def test_echo_loses_nothing_and_comes_back_to_its_own_address(generator, sink, s
     assert 0 < generator.echoes.latency_ns(0.5) <= generator.echoes.latency_ns(0.999)
 
 
+def test_a_window_counts_only_its_own_run(generator, sink, serving):
+    """Probes of an earlier run up never come back: they must not fill the window of an echo run."""
+    serving(echo=True)
+    generator.setup()
+    generator.run(limit=3_000, duration_ms=10_000)
+    up = generator.echoes.counters()["received"]
+    generator.run(echo=True, limit=3_000, duration_ms=10_000)
+    assert generator.counters()["written_off"] == 0
+    assert generator.counters()["sent"] == 6_000
+    assert generator.echoes.counters()["received"] >= up + 3_000
+
+
 def test_every_flow_is_a_client_address_of_its_own(generator, sink):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as relay:
         relay.bind(("127.0.0.1", 0))
