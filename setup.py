@@ -81,6 +81,7 @@ class ProfileBuild(build_ext):
             self.distribution.ext_modules,
             exclude_failures=True,  # build what can be built; run() fails in the end
             build_dir=str(generated),
+            quiet=True,
             emit_linenums=True,  # warnings, sanitizers, gdb and perf name the line of the .pyx
             nthreads=int(self.parallel or 0),
             force=any(path.stat().st_mtime < setup_changed_s for path in generated.rglob("*.c")),
