@@ -49,13 +49,24 @@ cdef void point_at_buffers(receive_batch *batch) noexcept nogil:
 
 
 cdef uint32_t batch_owed(receive_batch *batch) noexcept nogil:
-    """Take over what a killed engine had received: sets `count` past the last owed message and gives it."""
-    cdef uint32_t i
+    """Take over what a killed engine had received: gives how many messages are owed and sets `count` past the
+    last. The others were settled, if not yet made ready again: that is made up for."""
+    cdef uint32_t i, owed = 0
     batch.count = 0
     for i in range(batch.capacity):
         if batch.messages[i].msg_len > batch.notes[i].done:
             batch.count = i + 1
-    return batch.count
+            owed += 1
+        else:
+            make_ready(batch, i)
+    return owed
+
+
+cdef inline void make_ready(receive_batch *batch, uint32_t i) noexcept nogil:
+    batch.messages[i].msg_len = 0
+    batch.messages[i].msg_hdr.msg_namelen = NAME_BYTES
+    batch.messages[i].msg_hdr.msg_controllen = FP_CONTROL_BYTES
+    batch.notes[i].done = 0
 
 
 cdef uint32_t batch_receive(receive_batch *batch, int fd, uint16_t source) noexcept nogil:
@@ -78,10 +89,7 @@ cdef void batch_settle(receive_batch *batch) noexcept nogil:
     """Every datagram in hand has been sent or dropped: make the slots ready for the next receive."""
     cdef uint32_t i
     for i in range(batch.count):
-        batch.messages[i].msg_len = 0
-        batch.messages[i].msg_hdr.msg_namelen = NAME_BYTES
-        batch.messages[i].msg_hdr.msg_controllen = FP_CONTROL_BYTES
-        batch.notes[i].done = 0
+        make_ready(batch, i)
     batch.count = 0
 
 

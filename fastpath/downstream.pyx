@@ -15,8 +15,8 @@ from fastpath.forward cimport forward_down_plain, forward_down_trunk
 from fastpath.lane cimport book_dropped, book_sent, lane_state, parcel
 from fastpath.layout cimport (
     FP_BATCH, FP_DEFAULT_TOS, FP_DOWN, FP_DROP, FP_DROP_bad_record, FP_DROP_bad_trunk, FP_DROP_none,
-    FP_DROP_oversize, FP_DROP_unknown_ingress, FP_DROP_untrusted_trunk, FP_NONE, fp_datagram, fp_endpoint,
-    fp_ingress, fp_verdict)
+    FP_DROP_oversize, FP_DROP_unknown_ingress, FP_DROP_untrusted_trunk, FP_LISTENERS, FP_NONE, fp_datagram,
+    fp_endpoint, fp_ingress, fp_verdict)
 from fastpath.lifecycle cimport forget_flow
 from fastpath.links cimport CONTROL_FORGET_FLOW, CONTROL_SEND_PONG, link_admit, link_control
 from fastpath.linux cimport monotonic_ns, realtime_ns
@@ -229,18 +229,20 @@ cdef void send_down(lane_state *lane, const fp_verdict *verdict, const uint8_t *
 
 
 cdef void flush(lane_state *lane, receive_batch *batch) noexcept nogil:
-    """Send everything composed, over every listener; only then may a slot count as settled up to there."""
-    cdef uint32_t listener, k, count
+    """Send everything composed, over every listener; only then may a slot count as settled up to there: one
+    listener's last record may stand behind another's first in the same trunk message."""
+    cdef uint32_t listener, k
+    cdef uint32_t[FP_LISTENERS] counts
     cdef uint64_t now_ns
     cdef parcel *note
     lane.shard.header.sending = 1
     for listener in range(lane.listeners):
-        count = lane.to_clients[listener].count
-        if count == 0:
-            continue
-        batch_send(&lane.to_clients[listener], lane.client_fds[listener])
-        now_ns = realtime_ns()
-        for k in range(count):
+        counts[listener] = lane.to_clients[listener].count
+        if counts[listener]:
+            batch_send(&lane.to_clients[listener], lane.client_fds[listener])
+    now_ns = realtime_ns()
+    for listener in range(lane.listeners):
+        for k in range(counts[listener]):
             note = &lane.parcels[listener][k]
             book_sent(lane, FP_DOWN, lane.to_clients[listener].outcome[k], note.length, note.stamp_ns, now_ns)
             batch.notes[note.index].done = max(batch.notes[note.index].done, note.done)
