@@ -95,6 +95,7 @@ cdef void decide_batch(lane_state *lane, uint32_t now_ms) noexcept nogil:
             forward_up(lane.shard, &lane.datagrams[i], now_ms, verdict)
         else:
             verdict.action = FP_DROP
+            verdict.decision = verdict.overrode = 0     # what stood here was another datagram's
         lane.shard.counters.decisions[verdict.decision] += verdict.decision != 0
         lane.shard.counters.overrides += verdict.overrode
         if verdict.action == FP_DROP:
