@@ -1,9 +1,13 @@
 """The way up over real sockets: by which port a datagram leaves, and to which backend."""
 
+from typing import Any
+
 import numpy as np
 from fastpath.backends import PLAIN
+from fastpath.counters import DROP_REASONS
 
 from pyfastpath.relay.layout import FLOW, PORT, SHARD_HEADER
+from pyfastpath.wire.stun import build_binding_request
 from tests.fastpath.test_worker import Call
 from tests.support.rig import Rig, until
 
@@ -59,3 +63,24 @@ def test_an_address_that_takes_over_an_index_gets_its_own_datagrams() -> None:
         assert former.at_backend() == []
         for call in (former, latter):
             call.close()
+
+
+def test_a_datagram_too_long_to_look_at_counts_as_no_decision() -> None:
+    """What stands in its place in the batch is left over from another datagram."""
+    with Rig() as rig:
+        call = Call(rig, PLAIN, "someUfrag")
+        transaction = bytes(12)
+        call.send_up(build_binding_request(transaction, b"someUfrag:peer"))
+        assert len(collect(call, 1)) == 1
+        call.send_up(b"\x80" * 3000)
+        until(lambda: rig.counters()["received"][0] == 2, "both datagrams counted")
+        counters = rig.counters()
+        assert drops(counters, 0) == {"oversize": 1}
+        assert counters["decisions"].sum() == 1
+        call.close()
+
+
+def drops(counters: Any, direction: int) -> dict[str, int]:
+    """By reason, those that occurred."""
+    rows = zip(DROP_REASONS, counters["dropped"][direction].tolist(), strict=True)
+    return {name: count for (name, _), count in rows if count}
