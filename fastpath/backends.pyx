@@ -91,6 +91,7 @@ cdef class Backends:
         entry = &self.table.entries[index]
         store_release_u32(&entry.state, FP_BACKEND_free)
         entry.parent = index
+        entry.born += 1
         entry.address = self.endpoint(address16, port, family)
         entry.cluster, entry.xcvr, entry.incarnation = cluster, xcvr, incarnation
         entry.has_xcvr, entry.keyed = <uint8_t>has_xcvr, <uint8_t>keyed

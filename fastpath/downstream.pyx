@@ -12,7 +12,7 @@ from fastpath.batch cimport (
     compose_traffic_class, receive_batch, send_batch)
 from fastpath.counters cimport count_batch, counters_publish
 from fastpath.forward cimport forward_down_plain, forward_down_trunk
-from fastpath.lane cimport book_dropped, book_sent, lane_state, parcel
+from fastpath.lane cimport book_dropped, book_sent, lane_state, link_to, parcel
 from fastpath.layout cimport (
     FP_BATCH, FP_DEFAULT_TOS, FP_DOWN, FP_DROP, FP_DROP_bad_record, FP_DROP_bad_trunk, FP_DROP_none,
     FP_DROP_oversize, FP_DROP_unknown_ingress, FP_DROP_untrusted_trunk, FP_LISTENERS, FP_NONE, fp_datagram,
@@ -116,7 +116,7 @@ cdef void open_datagram(lane_state *lane, uint32_t backend, const arrival *came,
     elif came.truncated:
         refused = FP_DROP_bad_trunk
     else:
-        refused = link_admit(&lane.shard.links.links[backend], lane.shard.backends.entries[backend].keyed,
+        refused = link_admit(link_to(lane, backend), lane.shard.backends.entries[backend].keyed,
                              &lane.shard.settings.policy.trunk_down_keys[0][0],
                              lane.shard.settings.policy.trunk_key_mask,
                              data, length, lane.recovering, now_ms, &end)
@@ -178,7 +178,7 @@ cdef void obey(lane_state *lane, uint32_t backend, const trunk_record *record,
                uint32_t now_ms) noexcept nogil:
     """A control record: for the relay itself."""
     cdef uint8_t pong[PING_BYTES]
-    cdef int i, wish = link_control(&lane.shard.links.links[backend], record.payload, record.length,
+    cdef int i, wish = link_control(link_to(lane, backend), record.payload, record.length,
                                     monotonic_ns())
     lane.shard.counters.punted[FP_DOWN] += 1
     lane.shard.counters.received[FP_DOWN] += 1

@@ -5,7 +5,9 @@ from fastpath.batch cimport arrival, receive_batch, send_batch
 from fastpath.bundles cimport BUNDLE_BUFFER_BYTES, bundle_run
 from fastpath.counters cimport count_residence
 from fastpath.layout cimport (
-    FP_BATCH, FP_DROP_send_blocked, FP_DROP_send_failed, FP_LISTENERS, fp_datagram, fp_endpoint, fp_verdict)
+    FP_BATCH, FP_DROP_send_blocked, FP_DROP_send_failed, FP_LISTENERS, fp_datagram, fp_endpoint, fp_trunk_link,
+    fp_verdict)
+from fastpath.links cimport link_of
 from fastpath.linux cimport EAGAIN, ENOBUFS, realtime_ns
 from fastpath.shard cimport shard_state
 from fastpath.trunk cimport trunk_record
@@ -46,6 +48,11 @@ ctypedef struct lane_state:
 
     send_batch to_clients[FP_LISTENERS]
     parcel parcels[FP_LISTENERS][FP_BATCH]
+
+
+cdef inline fp_trunk_link *link_to(lane_state *lane, uint32_t backend) noexcept nogil:
+    """This shard's side of the trunk to a backend."""
+    return link_of(&lane.shard.links, backend, lane.shard.backends.entries[backend].born)
 
 
 cdef inline void book_dropped(lane_state *lane, int direction, uint8_t reason) noexcept nogil:

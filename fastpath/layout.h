@@ -146,7 +146,8 @@ typedef struct {
     uint8_t     has_xcvr;        /* 1: tokens may name it                                          */
     uint32_t    touched_s;       /* a target: when a route or flow last named it                   */
     uint64_t    name_hash;       /* rendezvous weight seed                                         */
-    uint8_t     zero[16];
+    uint32_t    born;            /* times this index was published: which backend a link's state is of */
+    uint8_t     zero[12];
 } fp_backend;
 
 typedef struct {
@@ -243,7 +244,7 @@ typedef struct {                 /* one backend's trunk as this shard sees it   
     uint32_t rtt_us;             /* of the newest pong                                             */
     uint32_t pings;
     uint32_t pongs;
-    uint32_t zero2;
+    uint32_t born;               /* of the backend whose epoch, window and liveness these are      */
 } fp_trunk_link;
 
 typedef struct {

@@ -171,7 +171,8 @@ cdef extern from "layout.h" nogil:
         uint8_t has_xcvr
         uint32_t touched_s
         uint64_t name_hash
-        uint8_t zero[16]
+        uint32_t born
+        uint8_t zero[12]
 
     ctypedef struct fp_route:
         uint64_t hash[2]
@@ -258,7 +259,7 @@ cdef extern from "layout.h" nogil:
         uint32_t rtt_us
         uint32_t pings
         uint32_t pongs
-        uint32_t zero2
+        uint32_t born
 
     ctypedef struct fp_counters:
         uint64_t received[2]

@@ -14,7 +14,7 @@ from fastpath.bundles cimport bundle, bundle_run, bundle_seal
 from fastpath.counters cimport count_batch, counters_publish
 from fastpath.flows cimport flows_prefetch
 from fastpath.forward cimport forward_up
-from fastpath.lane cimport NOBODY, book_dropped, book_sent, lane_state
+from fastpath.lane cimport NOBODY, book_dropped, book_sent, lane_state, link_to
 from fastpath.layout cimport (
     FP_DEFAULT_TOS, FP_DROP, FP_DROP_none, FP_DROP_oversize, FP_DROP_unknown_ingress, FP_FORWARD, FP_INGRESS,
     FP_NO_PORT, FP_PUNT, FP_UP, fp_datagram, fp_endpoint, fp_ingress, fp_trunk_link, fp_verdict)
@@ -141,7 +141,7 @@ cdef uint32_t gather(lane_state *lane, uint32_t first, uint32_t backend, uint32_
 cdef uint32_t pack(lane_state *lane, uint32_t backend, uint32_t first, uint32_t items, uint32_t run,
                    uint32_t *used) noexcept nogil:
     """Bundle items[first : first + items] into runs[run...] and compose their sends."""
-    cdef fp_trunk_link *link = &lane.shard.links.links[backend]
+    cdef fp_trunk_link *link = link_to(lane, backend)
     cdef bundle_seal seal
     cdef uint32_t made, k
     seal_for(lane, backend, &seal)
@@ -157,7 +157,7 @@ cdef uint32_t pack(lane_state *lane, uint32_t backend, uint32_t first, uint32_t 
 cdef void seal_for(lane_state *lane, uint32_t backend, bundle_seal *seal) noexcept nogil:
     cdef uint8_t kid = lane.shard.settings.policy.trunk_key_id
     seal.epoch = lane.shard.shared.trunk_epoch
-    seal.sequence = &lane.shard.links.links[backend].tx_sequence
+    seal.sequence = &link_to(lane, backend).tx_sequence
     seal.key_id = kid
     seal.key = NULL
     if lane.shard.backends.entries[backend].keyed:
@@ -194,7 +194,7 @@ cdef int send_singly(lane_state *lane, const bundle_run *run) noexcept nogil:
     cdef uint32_t backend = lane.verdicts[lane.slots[run.first_item]].backend
     cdef uint32_t sent = 0, length
     cdef int error = 0
-    lane.shard.links.links[backend].gso_refused = 1
+    link_to(lane, backend).gso_refused = 1
     lane.shard.counters.trunk_singly += 1
     while sent < run.length:
         length = min(<uint32_t>run.segment_bytes, run.length - sent)

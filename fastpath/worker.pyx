@@ -18,6 +18,7 @@ from fastpath.downstream cimport forward_plain, forward_trunk, receive_plain, se
 from fastpath.layout cimport (
     FP_BACKEND_free, FP_BACKEND_gone, FP_BACKENDS, FP_BATCH, FP_INGRESS, FP_LISTENERS, FP_POOL, FP_TRUNK,
     FP_TRUNK_BATCH, fp_backend, fp_endpoint)
+from fastpath.lane cimport link_to
 from fastpath.lifecycle cimport expire_slice
 from fastpath.linux cimport (
     EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, close, epoll_create1, epoll_ctl,
@@ -123,7 +124,7 @@ cdef void ping(lane_state *lane) noexcept nogil:
     for backend in range(FP_BACKENDS):
         entry = &lane.shard.backends.entries[backend]
         if FP_BACKEND_free < load_acquire_u32(&entry.state) < FP_BACKEND_gone and entry.mode == FP_TRUNK:
-            length = link_build_ping(&lane.shard.links.links[backend], payload, monotonic_ns())
+            length = link_build_ping(link_to(lane, backend), payload, monotonic_ns())
             send_control(lane, backend, payload, <uint16_t>length)
 
 

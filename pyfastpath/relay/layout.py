@@ -86,7 +86,8 @@ BACKEND: Final = _struct(
         ("has_xcvr", np.uint8),
         ("touched_s", np.uint32),
         ("name_hash", np.uint64),
-        ("zero", np.uint8, 16),
+        ("born", np.uint32),
+        ("zero", np.uint8, 12),
     ]
 )
 
@@ -186,7 +187,7 @@ TRUNK_LINK: Final = _struct(
         ("rtt_us", np.uint32),
         ("pings", np.uint32),
         ("pongs", np.uint32),
-        ("zero2", np.uint32),
+        ("born", np.uint32),
     ]
 )
 

@@ -1,4 +1,4 @@
-"""SipHash-2-4 (Aumasson, Bernstein 2012) with 64 and 128 bits of output, and SipHash-1-3. Keys are 16 bytes."""
+"""SipHash-2-4 (Aumasson, Bernstein 2012) with 64 and 128 bits, and SipHash-1-3. Keys are 16 bytes."""
 
 from typing import Final
 

@@ -62,7 +62,7 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 5.0) -> Non
 
 
 class Rig:
-    """`shards` shards on one listener (`ip`), with `ports` plain ports each, and one worker over all of them."""
+    """`shards` shards on one listener (`ip`), `ports` plain ports each, and one worker over all of them."""
 
     def __init__(
         self, *, shards: int = 1, ip: str = "127.0.0.1", ports: int = 8, flows: int = 1024, **policy: Any
