@@ -8,7 +8,7 @@ from libc.string cimport memset
 from fastpath.address cimport client_hash
 from fastpath.flows cimport flows_insert, flows_lookup, flows_next_expired, flows_read, flows_remove
 from fastpath.layout cimport *
-from fastpath.ports cimport ports_acquire, ports_expire, ports_hand_over, ports_release
+from fastpath.ports cimport ports_acquire, ports_expire, ports_hand_over, ports_owns, ports_release
 from fastpath.provisional cimport (
     provisional_crowded_out, provisional_first, provisional_insert, provisional_next,
     provisional_next_expired, provisional_place, provisional_remove)
@@ -26,18 +26,41 @@ cdef enum:
 cdef uint32_t find_flow(shard_state *shard, const fp_client *client, uint64_t hash) noexcept nogil:
     """The client's flow in this shard; one that a sibling holds is copied first. FP_NONE: nobody knows it."""
     cdef uint32_t slot = flows_lookup(&shard.flows, client, hash)
-    if slot == FP_NONE and shard.siblings_count:
-        slot = copy_from_siblings(shard, client, hash)
-    return slot
+    if shard.siblings_count == 0:
+        return slot
+    if slot != FP_NONE and not keeps_its_port(shard, &shard.flows.slots[slot], hash):
+        flows_remove(&shard.flows, slot)
+        slot = FP_NONE
+    return slot if slot != FP_NONE else copy_from_siblings(shard, client, hash)
+
+
+cdef inline bint borrowed(const shard_state *shard, const fp_flow *flow) noexcept nogil:
+    """A copy that sends from the upstream port of the shard it was copied from."""
+    return flow.upstream_port != FP_NO_PORT and not ports_owns(&shard.ports, flow.upstream_port)
+
+
+cdef bint keeps_its_port(shard_state *shard, const fp_flow *flow, uint64_t hash) noexcept nogil:
+    """Once the original ended, its port rests and then serves somebody else: a copy must not use it."""
+    cdef fp_flow seen
+    cdef uint32_t i
+    if not borrowed(shard, flow):
+        return True
+    for i in range(shard.siblings_count):
+        if (flows_read(&shard.siblings[i].flows, &flow.client, hash, &seen)
+                and seen.version == flow.version and not borrowed(shard.siblings[i], &seen)):
+            return True
+    return False
 
 
 cdef bint read_siblings(shard_state *shard, const fp_client *client, uint64_t hash,
                         fp_flow *newest) noexcept nogil:
+    """The newest of the siblings' flows for this client, copies that send from another's port left out."""
     cdef fp_flow seen
     cdef bint found = False
     cdef uint32_t i
     for i in range(shard.siblings_count):
-        if flows_read(&shard.siblings[i].flows, client, hash, &seen):
+        if (flows_read(&shard.siblings[i].flows, client, hash, &seen)
+                and not borrowed(shard.siblings[i], &seen)):
             if not found or <int>(seen.version - newest.version) > 0:
                 newest[0] = seen
                 found = True

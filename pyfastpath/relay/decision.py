@@ -253,9 +253,15 @@ class RelayModel:
     # ---- the life of a flow ------------------------------------------------------------------------
 
     def _find(self, here: Shard, client: Client) -> Flow | None:
-        """This shard's flow, else a copy of the newest of its siblings'."""
+        """This shard's flow, else a copy of the newest of its siblings'. A copy whose original ended has lost
+        its upstream port, which may serve another client by now."""
+        own = here.flows.get(client)
+        if own is not None and not here.owns(own):
+            originals = (flow.version for flow in self._originals(client))
+            if own.version not in originals:
+                del here.flows[client]
         if client not in here.flows and len(here.flows) < self.flows_max:
-            newest = max(self._copies(client), key=lambda flow: flow.version, default=None)
+            newest = max(self._originals(client), key=lambda flow: flow.version, default=None)
             if newest is not None:
                 here.flows[client] = replace(newest)
         return here.flows.get(client)
@@ -263,12 +269,21 @@ class RelayModel:
     def _copies(self, client: Client) -> Iterator[Flow]:
         return (shard.flows[client] for shard in self.shards if client in shard.flows)
 
+    def _originals(self, client: Client) -> Iterator[Flow]:
+        """Without those that send from another shard's port."""
+        return (
+            shard.flows[client]
+            for shard in self.shards
+            if client in shard.flows and shard.owns(shard.flows[client])
+        )
+
     def _find_for_record(self, here: Shard, client: Client, backend: int) -> Flow | None:
         """As _find without a copy. The sender's own flow is preferred, else the newest."""
         own = here.flows.get(client)
         if own is not None and own.backend == backend:
             return own
-        return max(self._copies(client), key=lambda flow: flow.version, default=None)
+        known = [*self._originals(client), *([own] if own is not None else [])]
+        return max(known, key=lambda flow: flow.version, default=None)
 
     def _replace_if_due(self, here: Shard, shadow: Provisional, now_ms: int) -> None:
         """A confirmed provisional flow becomes its client's flow, unless a live one is in its way."""

@@ -101,6 +101,10 @@ class Shard:
         self.ports[flow.port, endpoint] = PortUse(flow)
         return True
 
+    def owns(self, flow: Flow) -> bool:
+        """False for a copy that sends from the upstream port of the shard it was copied from."""
+        return flow.port is None or any(flow.port in pool for pool in self.pools.values())
+
     def hand_over(self, before: Provisional, after: Flow) -> None:
         """A provisional flow's port is now the confirmed flow's."""
         for use in self.ports.values():

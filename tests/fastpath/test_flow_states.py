@@ -363,6 +363,17 @@ def test_a_full_table_refuses_the_answer_and_the_flow_stays_provisional() -> Non
     assert story.answer(TRUNK_1, BOB, transaction).confirmed
 
 
+def test_answers_that_a_full_table_refuses_do_not_count_as_sent() -> None:
+    story = Story(flows_max=1)
+    story.connect(ALICE, "alice", TRUNK_0)
+    transaction = next(story.fresh)
+    story.check(BOB, "bobs", transaction)
+    for _ in range(20):
+        assert story.answer(TRUNK_1, BOB, transaction).reason == "flow_table_full"
+    probe = stun.build_message(stun.BINDING_INDICATION, bytes(12))
+    assert story.from_trunk(0, TRUNK_1, BOB, probe).action == "forward"
+
+
 def test_a_replacement_needs_no_room() -> None:
     story = Story(flows_max=1)
     story.connect(ALICE, "alice", TRUNK_0)
@@ -459,6 +470,40 @@ def test_a_flow_found_in_another_shard_keeps_its_upstream_port() -> None:
     story.wait(60_000)
     assert story.from_client(0, ALICE, MEDIA).reason == "unknown_flow"
     assert story.from_plain(1, port, PLAIN_ADDRESS, MEDIA).reason == "unknown_flow"
+
+
+def test_a_copy_never_sends_from_a_port_that_was_given_away() -> None:
+    """The original is replaced, its port rests and then serves Bob: Alice's old copy must not speak from it."""
+    story = Story(2, ports=1)
+    story.route("first", PLAIN_2)
+    port = story.connect_plain(ALICE, "first", shard=1)
+    assert story.from_client(0, ALICE, MEDIA).port == port
+    story.wait(7000)
+    transaction = next(story.fresh)
+    story.check(ALICE, "alice", transaction, shard=1)
+    assert story.answer(TRUNK_0, ALICE, transaction, shard=1).confirmed
+    assert forwarded(story.from_client(0, ALICE, MEDIA), TRUNK_0)
+    for _ in range(2):
+        story.wait(30_000)
+        story.from_client(1, ALICE, MEDIA)
+    assert story.connect_plain(BOB, shard=1) == port
+    assert story.from_plain(1, port, PLAIN_ADDRESS, MEDIA).client == BOB
+    assert forwarded(story.from_client(0, ALICE, MEDIA), TRUNK_0)
+
+
+def test_a_client_that_moved_to_another_shard_is_found_from_both() -> None:
+    """Its first flow stays behind in shard 0; whoever owns the newer one may still send through there."""
+    story = Story(2)
+    story.connect(ALICE, "alice", TRUNK_0, shard=0)
+    story.from_client(1, ALICE, MEDIA)
+    story.wait(7000)
+    transaction = next(story.fresh)
+    story.check(ALICE, "bobs", transaction, shard=1)
+    assert story.answer(TRUNK_1, ALICE, transaction, shard=1).confirmed
+    for shard in (0, 1):
+        assert story.from_trunk(shard, TRUNK_1, ALICE, MEDIA).client == ALICE
+    assert story.from_trunk(0, TRUNK_0, ALICE, MEDIA).client == ALICE
+    assert story.from_trunk(1, TRUNK_0, ALICE, MEDIA).reason == "wrong_backend"
 
 
 def test_a_restarted_engine_changes_nothing(story: Story) -> None:

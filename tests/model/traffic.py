@@ -123,6 +123,32 @@ def client_request(pair: Pair, who: int, ufrag: int, transaction: int, shard: in
     pair.from_client(_shard(pair, client, shard), client, datagram)
 
 
+def connect(pair: Pair, who: int, ufrag: int, transaction: int) -> None:
+    """A check and its answer."""
+    client = CLIENTS[who]
+    datagram = stun.build_binding_request(TRANSACTIONS[transaction], f"{UFRAGS[ufrag]}:client".encode())
+    home = _shard(pair, client, 1)
+    asked = pair.from_client(home, client, datagram)
+    if asked.action == "drop" or asked.backend is None:
+        return
+    answer = stun.build_binding_success(TRANSACTIONS[transaction], client.endpoint)
+    if asked.port is None:
+        pair.from_trunk(home, asked.backend, client, answer)
+    elif asked.port in pair.model.shards[home].pools[4]:
+        pair.from_plain(home, asked.port, pair.endpoints[asked.backend], answer)
+
+
+def keepalive(pair: Pair, ms: int, also_shadows: int) -> None:
+    """Time passes, and every client with a flow checks it again."""
+    pair.wait(ms)
+    for index, shard in enumerate(pair.model.shards):
+        shadows = list(shard.provisional.values()) if also_shadows else []
+        for flow in (*shard.flows.values(), *shadows):
+            datagram = stun.build_binding_request(bytes(12), flow.ufrag + b":client")
+            if flow.ufrag:
+                pair.from_client(index, flow.client, datagram)
+
+
 def crowd_request(pair: Pair, who: int, ufrag: int, transaction: int) -> None:
     """Many addresses with one ufrag."""
     datagram = stun.build_binding_request(TRANSACTIONS[transaction], f"{UFRAGS[ufrag]}:client".encode())
@@ -263,7 +289,8 @@ def policy(pair: Pair, which: int) -> None:
 HAPPENINGS: dict[str, Callable[..., None]] = {
     each.__name__: each
     for each in (
-        *(client_request, crowd_request, client_other, backend_datagram, stranger_record, flow_closed),
+        *(client_request, connect, keepalive, crowd_request, client_other),
+        *(backend_datagram, stranger_record, flow_closed),
         *(wait, wait_without_expiry, restart, backend_state, backend_removed),
         *(route_installed, route_removed, policy),
     )
@@ -282,6 +309,8 @@ _KINDS: dict[str, tuple[int, tuple[list[int], ...]]] = {
             [0] * 9 + [1, 2, 3],
         ),
     ),
+    "connect": (20, (list(range(len(CLIENTS))), list(range(len(UFRAGS))), list(range(len(TRANSACTIONS))))),
+    "keepalive": (12, ([0, 1, 500, 2500, 2500, 4999, 6999, 7000], [0, 1, 1])),
     "crowd_request": (6, (list(range(len(CROWD))), [0, 3], list(range(len(TRANSACTIONS))))),
     "client_other": (14, (list(range(len(CLIENTS))), [0, 0, 1, 2, 3, 4, 5, 6, 7], [0, *[1] * 12])),
     "backend_datagram": (
@@ -290,7 +319,7 @@ _KINDS: dict[str, tuple[int, tuple[list[int], ...]]] = {
     ),
     "stranger_record": (4, (list(range(len(CLIENTS))), [0, 1], list(range(8)), [0, *[1] * 12])),
     "flow_closed": (3, (list(range(len(CLIENTS))), [0, 1], [0, *[1] * 12])),
-    "wait": (12, (TIMES_MS,)),
+    "wait": (5, (TIMES_MS,)),
     "wait_without_expiry": (3, (TIMES_MS[:9],)),
     "restart": (1, ()),
     "backend_state": (2, (list(range(5)), [0, 0, 1, 2])),
