@@ -9,7 +9,7 @@ from fastpath.counters import DROP_REASONS
 from pyfastpath.relay.layout import FLOW, PORT, SHARD_HEADER
 from pyfastpath.wire.stun import build_binding_request
 from tests.fastpath.test_worker import Call
-from tests.support.rig import Rig, until
+from tests.support.rig import Rig, udp, until
 
 
 def collect(call: Call, wanted: int) -> list[bytes]:
@@ -84,3 +84,20 @@ def drops(counters: Any, direction: int) -> dict[str, int]:
     """By reason, those that occurred."""
     rows = zip(DROP_REASONS, counters["dropped"][direction].tolist(), strict=True)
     return {name: count for (name, _), count in rows if count}
+
+
+def test_a_backend_that_was_away_gets_every_datagram_of_the_batch_that_finds_it_back() -> None:
+    """Its ICMP error is pending on the connected socket; the first of several must not pay for it."""
+    with Rig(ports=1, coalesce_us=300_000) as rig:
+        call = Call(rig, PLAIN, "someUfrag")
+        call.confirm()
+        address = call.backend.getsockname()
+        call.backend.close()
+        call.send_up(b"\x80nobody listens")
+        until(lambda: rig.counters()["forwarded"][0] == 2, "the datagram sent into the void")
+        call.backend = udp(rig.ip, address[1])
+        sent = [b"\x80" + bytes([number]) for number in range(5)]
+        for datagram in sent:  # while the worker naps: they will be one batch
+            call.send_up(datagram)
+        assert collect(call, 5) == sent
+        call.close()
