@@ -5,8 +5,8 @@ from fastpath.batch cimport arrival, receive_batch, send_batch
 from fastpath.bundles cimport BUNDLE_BUFFER_BYTES, bundle_run
 from fastpath.counters cimport count_residence
 from fastpath.layout cimport (
-    FP_BATCH, FP_DROP_send_blocked, FP_DROP_send_failed, FP_LISTENERS, fp_datagram, fp_endpoint, fp_trunk_link,
-    fp_verdict)
+    FP_BATCH, FP_DROP_send_blocked, FP_DROP_send_failed, FP_LISTENERS, fp_datagram, fp_endpoint,
+    fp_trunk_link, fp_verdict)
 from fastpath.links cimport link_of
 from fastpath.linux cimport EAGAIN, ENOBUFS, realtime_ns
 from fastpath.shard cimport shard_state

@@ -13,13 +13,13 @@ ctypedef struct provisional_ring:
 cdef uint32_t provisional_lookup(const provisional_ring *ring, const fp_client *client,
                                  uint64_t ufrag_hash) noexcept nogil
 cdef uint32_t provisional_first(const provisional_ring *ring, const fp_client *client,
-                                uint64_t client_hash) noexcept nogil
+                                uint64_t hash) noexcept nogil
 cdef uint32_t provisional_next(const provisional_ring *ring, uint32_t index) noexcept nogil
 cdef uint32_t provisional_crowded_out(const provisional_ring *ring, uint64_t ufrag_hash) noexcept nogil
 cdef uint32_t provisional_place(const provisional_ring *ring) noexcept nogil
 cdef void provisional_insert(provisional_ring *ring, uint32_t place, const fp_provisional *flow,
-                             uint64_t client_hash) noexcept nogil
-cdef void provisional_remove(provisional_ring *ring, uint32_t index, uint64_t client_hash) noexcept nogil
+                             uint64_t hash) noexcept nogil
+cdef void provisional_remove(provisional_ring *ring, uint32_t index, uint64_t hash) noexcept nogil
 cdef uint32_t provisional_next_expired(provisional_ring *ring, uint32_t now_ms,
                                        uint32_t *budget) noexcept nogil
 cdef void provisional_attach(provisional_ring *ring, const uint8_t *seed) noexcept nogil

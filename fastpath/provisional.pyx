@@ -35,9 +35,9 @@ cdef inline uint32_t skip_others(const provisional_ring *ring, uint32_t index,
 
 
 cdef uint32_t provisional_first(const provisional_ring *ring, const fp_client *client,
-                                uint64_t client_hash) noexcept nogil:
+                                uint64_t hash) noexcept nogil:
     """The newest provisional flow of this client address, whatever its ufrag."""
-    return skip_others(ring, ring.by_client[<uint32_t>client_hash & ring.mask], client)
+    return skip_others(ring, ring.by_client[<uint32_t>hash & ring.mask], client)
 
 
 cdef uint32_t provisional_next(const provisional_ring *ring, uint32_t index) noexcept nogil:
@@ -70,7 +70,7 @@ cdef uint32_t provisional_place(const provisional_ring *ring) noexcept nogil:
 
 
 cdef void provisional_insert(provisional_ring *ring, uint32_t place, const fp_provisional *flow,
-                             uint64_t client_hash) noexcept nogil:
+                             uint64_t hash) noexcept nogil:
     """Fill a free place. The state is written last: a writer killed before leaves a free entry."""
     cdef fp_provisional *entry = &ring.entries[place]
     cdef uint8_t state = flow.state
@@ -79,14 +79,14 @@ cdef void provisional_insert(provisional_ring *ring, uint32_t place, const fp_pr
     entry.born = ring.header.provisional_born
     ring.header.provisional_born += 1
     ring.header.provisional_count += 1
-    link(ring, place, client_hash)
+    link(ring, place, hash)
     entry.state = state
 
 
-cdef void link(provisional_ring *ring, uint32_t index, uint64_t client_hash) noexcept nogil:
+cdef void link(provisional_ring *ring, uint32_t index, uint64_t hash) noexcept nogil:
     """Enter it in both chains, each kept newest first: at the head, but when attach links it again."""
     cdef fp_provisional *entry = &ring.entries[index]
-    cdef uint32_t *at = &ring.by_client[<uint32_t>client_hash & ring.mask]
+    cdef uint32_t *at = &ring.by_client[<uint32_t>hash & ring.mask]
     while at[0] != FP_NONE and <int>(ring.entries[at[0]].born - entry.born) > 0:
         at = &ring.entries[at[0]].next_by_client
     entry.next_by_client = at[0]
@@ -98,9 +98,9 @@ cdef void link(provisional_ring *ring, uint32_t index, uint64_t client_hash) noe
     at[0] = index
 
 
-cdef void provisional_remove(provisional_ring *ring, uint32_t index, uint64_t client_hash) noexcept nogil:
+cdef void provisional_remove(provisional_ring *ring, uint32_t index, uint64_t hash) noexcept nogil:
     cdef fp_provisional *entry = &ring.entries[index]
-    cdef uint32_t *at = &ring.by_client[<uint32_t>client_hash & ring.mask]
+    cdef uint32_t *at = &ring.by_client[<uint32_t>hash & ring.mask]
     entry.state = FP_PROVISIONAL_free
     ring.header.provisional_count -= 1
     while at[0] != index:
