@@ -88,7 +88,7 @@ cdef void withdraw(route_table *table, uint32_t slot) noexcept nogil:
 
 cdef int install(route_table *table, const uint64_t *hash, uint32_t backend, uint32_t expires_s,
                  uint32_t session, bint replace) noexcept nogil:
-    """Same target again: prolong. Another target: refuse unless `replace`."""
+    """Same target again: its time begins anew. Another target: refuse unless `replace`."""
     cdef uint32_t old = find(table, hash)
     cdef int code
     if old == FP_NONE:
@@ -96,18 +96,22 @@ cdef int install(route_table *table, const uint64_t *hash, uint32_t backend, uin
     if table.slots[old].backend == backend + 2:
         store_relaxed_u32(&table.slots[old].expires_s, expires_s)
         store_relaxed_u32(&table.slots[old].session, session)
+        store_relaxed_u32(&table.slots[old].used_s, 0)      # an earlier flow's end must not end this route
         return ROUTE_REFRESHED
     if not replace:
         return ROUTE_CONFLICT
+    table.header.routes_count -= 1          # the old one goes in the same breath: a full table takes it too
     code = publish(table, hash, backend, expires_s, session)
+    table.header.routes_count += 1
     if code == ROUTE_INSTALLED:
         withdraw(table, old)
     return code
 
 
 cdef uint32_t routes_sweep(route_table *table, uint32_t now_s, uint32_t pass_began_s) noexcept nogil:
-    """Release routes whose last flow ended before this pass began, and unused ones past their time."""
-    cdef uint32_t slot, released = 0
+    """Release routes whose last flow ended before this pass began, and unused ones past their time. Count the
+    others anew: a writer killed between a route and its count left that wrong."""
+    cdef uint32_t slot, released = 0, kept = 0
     cdef fp_route *route
     cdef bint over
     for slot in range(table.mask + 1):
@@ -121,6 +125,9 @@ cdef uint32_t routes_sweep(route_table *table, uint32_t now_s, uint32_t pass_beg
         if over:
             withdraw(table, slot)
             released += 1
+        else:
+            kept += 1
+    table.header.routes_count = kept
     return released
 
 
