@@ -192,8 +192,8 @@ cdef void compose_segments(send_batch *batch, uint16_t segment_bytes) noexcept n
 cdef void batch_send(send_batch *batch, int fd) noexcept nogil:
     """Send every message of the batch and empty it; `outcome` holds 0 or the errno of each.
 
-    A full send buffer is waited for, once, for 2 ms; a message that the kernel refuses is passed over. An ICMP
-    error pending on a connected socket is an earlier datagram's: the message that meets it is tried again.
+    A full send buffer is waited for, once, for 2 ms; a message that the kernel refuses is passed over. An
+    ICMP error pending on a connected socket is an earlier datagram's: what meets it is tried again.
     """
     cdef uint32_t done = 0, tried_again = 0
     cdef bint waited = False
