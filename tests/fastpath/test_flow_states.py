@@ -473,7 +473,7 @@ def test_a_flow_found_in_another_shard_keeps_its_upstream_port() -> None:
 
 
 def test_a_copy_never_sends_from_a_port_that_was_given_away() -> None:
-    """The original is replaced, its port rests and then serves Bob: Alice's old copy must not speak from it."""
+    """The original is replaced, its port rests, then serves Bob: Alice's old copy must not use it."""
     story = Story(2, ports=1)
     story.route("first", PLAIN_2)
     port = story.connect_plain(ALICE, "first", shard=1)
