@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator
@@ -241,8 +242,12 @@ def test_every_module_has_a_test_file():
 
 def tracked() -> list[Path]:
     """What is in the repository; in an exported tree, whatever lies in it and is not built."""
-    said = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if said.returncode == 0:
+    said = None
+    if shutil.which("git"):
+        said = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+    if said and said.returncode == 0:
         return [ROOT / name for name in said.stdout.split("\0") if name and (ROOT / name).is_file()]
     hidden = re.compile(r"(^|/)(\.(?!ci)[^/]+|build|dist|node_modules|__pycache__)(/|$)|\.(so|egg-info)")
     return [p for p in ROOT.rglob("*") if p.is_file() and not hidden.search(str(p.relative_to(ROOT)))]
