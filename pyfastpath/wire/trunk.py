@@ -251,7 +251,7 @@ class ReplayWindow:
         if _ahead(sequence, self.highest) > 0:
             self.highest = sequence
         self.seen.add(sequence)
-        self.seen = {each for each in self.seen if -_ahead(each, self.highest) < REPLAY_BITS}
+        self.seen = {each for each in self.seen if 0 <= -_ahead(each, self.highest) < REPLAY_BITS}
 
 
 def _ahead(a: int, b: int) -> int:
