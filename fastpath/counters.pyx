@@ -43,9 +43,10 @@ cdef void counters_publish(fp_shard_header *header, fp_counters *shared,
     store_release_u32(&header.counters_sequence, (sequence | 1) + 1)
 
 
-cdef void counters_read(const fp_shard_header *header, const fp_counters *shared,
+cdef bint counters_read(const fp_shard_header *header, const fp_counters *shared,
                         fp_counters *out) noexcept nogil:
-    """Copy a consistent snapshot; after 1,000 tries (its writer died in the middle) a torn one."""
+    """Copy a consistent snapshot. False, and perhaps a torn one, after 1,000 tries: its writer was
+    interrupted, or died, in the middle of publishing."""
     cdef uint32_t before
     cdef int _attempt
     for _attempt in range(1000):
@@ -53,7 +54,8 @@ cdef void counters_read(const fp_shard_header *header, const fp_counters *shared
         memcpy(out, shared, sizeof(fp_counters))
         fence_acquire()
         if before & 1 == 0 and load_relaxed_u32(&header.counters_sequence) == before:
-            return
+            return True
+    return False
 
 
 cdef void count_batch(fp_counters *counters, int direction, uint32_t size) noexcept nogil:

@@ -3,6 +3,8 @@
 The keeper formats the regions once; every engine attaches them. Attaching refuses memory of another
 layout version and makes whole what a killed writer left half done.
 """
+import time
+
 from libc.string cimport memcmp, memcpy, memset
 
 from fastpath.backends cimport Backends
@@ -239,9 +241,13 @@ cdef class Shard:
         return bytes(rows)
 
     def counters(self):
-        """A consistent snapshot of fp_counters, as bytes."""
+        """A consistent snapshot of fp_counters, as bytes; a torn one if the writer died while publishing."""
         cdef fp_counters snapshot
-        counters_read(self.state.header, self.state.published, &snapshot)
+        cdef int _attempt
+        for _attempt in range(1000):
+            if counters_read(self.state.header, self.state.published, &snapshot):
+                break
+            time.sleep(0.001)       # the worker was interrupted in the middle: let it go on
         return (<const char *>&snapshot)[:sizeof(fp_counters)]
 
     def links(self):
