@@ -159,16 +159,17 @@ cdef class FlowTable:
                     right += 1
         return right
 
-    # One thread replaces flows, another reads them.
+    # One thread replaces flows while another reads them: each until the reader has seen enough.
 
-    def churn(self, uint32_t clients, uint32_t rounds):
+    def churn(self, uint32_t clients):
         """The writer: replace the flow of every client again and again, as a worker does (the new slot
-        first, then the old one goes), every field of a flow made from one number. Then let readers end."""
+        first, then the old one goes), every field of a flow made from one number."""
         cdef fp_flow flow
         cdef uint64_t hash
-        cdef uint32_t round, i, old
+        cdef uint32_t i, old, round = 0
         with nogil:
-            for round in range(rounds):
+            while not load_acquire_u32(&self.halt):
+                round += 1
                 for i in range(clients):
                     numbered(i, round, &flow)
                     hash = i % 4                # few homes: slots are used again at once
@@ -176,19 +177,18 @@ cdef class FlowTable:
                     flows_insert(self.table, &flow, hash, False)
                     if old != FP_NONE:
                         flows_remove(self.table, old)
-            store_release_u32(&self.halt, 1)
 
-    def watch(self, uint32_t clients):
-        """The reader, until churn has ended: (flows read, torn ones, ones older than the one read before)."""
+    def watch(self, uint32_t clients, uint32_t reads, uint32_t changes):
+        """The reader, until it has read so often and seen so many changes: (torn flows, flows older than the
+        one before)."""
         cdef fp_flow flow, wanted
-        cdef uint64_t found = 0, torn = 0, older = 0
-        cdef uint32_t i = 0, last = 0
+        cdef uint32_t read = 0, changed = 0, torn = 0, older = 0, i = 0, last = 0
         with nogil:
-            while not load_acquire_u32(&self.halt):
+            while read < reads or changed < changes:
+                read += 1
                 i = (i + 1) % clients
                 numbered(i, 0, &wanted)
                 if flows_read(self.table, &wanted.client, i % 4, &flow):
-                    found += 1
                     numbered(i, flow.backend, &wanted)
                     if (flow.ufrag_hash != wanted.ufrag_hash or flow.route != wanted.route
                             or flow.upstream_port != wanted.upstream_port):
@@ -196,8 +196,11 @@ cdef class FlowTable:
                     if i == 0:
                         if flow.backend < last:
                             older += 1
+                        if flow.backend != last:
+                            changed += 1
                         last = flow.backend
-        return found, torn, older
+            store_release_u32(&self.halt, 1)
+        return torn, older
 
 
 cdef void numbered(uint32_t client, uint32_t number, fp_flow *out) noexcept nogil:
@@ -460,15 +463,14 @@ cdef class SettingsCopy:
             up_keys={i: policy.trunk_up_keys[i][:16] for i in range(4) if policy.trunk_key_mask >> i & 1},
             down_keys={i: policy.trunk_down_keys[i][:16] for i in range(4) if policy.trunk_key_mask >> i & 1})
 
-    def watch(self, Settings shared not None, uint32_t rounds):
-        """Refresh again and again, without the GIL: (refreshes that brought something, torn copies).
+    def watch(self, Settings shared not None, uint32_t changes):
+        """Refresh, without the GIL, until that many refreshes brought something: how many were torn.
 
         The writer publishes n as coalesce_us, trunk_mtu, last dscp (mod 64) and every byte of token key 0
         (mod 256)."""
-        cdef uint32_t _i, changed = 0, torn = 0
-        cdef uint32_t number
+        cdef uint32_t number, changed = 0, torn = 0
         with nogil:
-            for _i in range(rounds):
+            while changed < changes:
                 if settings_refresh(&self.copy, &shared.shared, &shared.wall_s):
                     changed += 1
                     number = self.copy.policy.coalesce_us
@@ -476,7 +478,7 @@ cdef class SettingsCopy:
                             or self.copy.policy.token_keys[0][0] != number % 256
                             or self.copy.policy.token_keys[0][15] != number % 256):
                         torn += 1
-        return changed, torn
+        return torn
 
 
 # ---- counters -------------------------------------------------------------------------------------
@@ -502,31 +504,39 @@ cdef class Counting:
     def publish(self):
         counters_publish(self.shard.state.header, self.shard.state.published, &self.shard.state.counters)
 
-    def churn(self, uint32_t rounds):
-        """The writer: publish blocks whose words are all equal."""
+    # One thread publishes while another reads: each until the reader has seen enough.
+
+    def churn(self):
+        """The writer: publish blocks whose words are all equal, with the work of a small batch in between."""
         cdef fp_counters *mine = &self.shard.state.counters
         cdef uint64_t *words = <uint64_t *>mine
-        cdef uint32_t round
-        cdef size_t i
-        with nogil:
-            for round in range(rounds):
-                for i in range(sizeof(fp_counters) // 8):
-                    words[i] = round
-                counters_publish(self.shard.state.header, self.shard.state.published, mine)
-            store_release_u32(&self.halt, 1)
-
-    def watch(self):
-        """The reader, until churn has ended: (blocks read, torn ones)."""
-        cdef fp_counters seen
-        cdef const uint64_t *words = <const uint64_t *>&seen
-        cdef uint64_t read = 0, torn = 0
+        cdef uint64_t round = 0
         cdef size_t i
         with nogil:
             while not load_acquire_u32(&self.halt):
-                counters_read(self.shard.state.header, self.shard.state.published, &seen)
+                round += 1
+                for i in range(sizeof(fp_counters)):
+                    words[i % (sizeof(fp_counters) // 8)] = round
+                counters_publish(self.shard.state.header, self.shard.state.published, mine)
+
+    def watch(self, uint32_t reads, uint32_t changes):
+        """The reader, until it has read so often and seen so many changes: how many blocks were torn."""
+        cdef fp_counters seen
+        cdef const uint64_t *words = <const uint64_t *>&seen
+        cdef uint32_t read = 0, changed = 0, torn = 0
+        cdef uint64_t last = 0
+        cdef size_t i
+        with nogil:
+            while read < reads or changed < changes:
+                if not counters_read(self.shard.state.header, self.shard.state.published, &seen):
+                    continue
                 read += 1
                 for i in range(sizeof(fp_counters) // 8):
                     if words[i] != words[0]:
                         torn += 1
                         break
-        return read, torn
+                if words[0] != last:
+                    changed += 1
+                last = words[0]
+            store_release_u32(&self.halt, 1)
+        return torn
