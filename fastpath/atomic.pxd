@@ -8,13 +8,11 @@ cdef extern from * nogil:
         __ATOMIC_ACQUIRE
         __ATOMIC_RELEASE
         __ATOMIC_ACQ_REL
-        __ATOMIC_SEQ_CST
     uint32_t _load_u32 "__atomic_load_n"(const uint32_t *address, int order)
     uint64_t _load_u64 "__atomic_load_n"(const uint64_t *address, int order)
     void _store_u32 "__atomic_store_n"(uint32_t *address, uint32_t value, int order)
     void _store_u64 "__atomic_store_n"(uint64_t *address, uint64_t value, int order)
     uint32_t _fetch_add_u32 "__atomic_fetch_add"(uint32_t *address, uint32_t value, int order)
-    uint64_t _fetch_add_u64 "__atomic_fetch_add"(uint64_t *address, uint64_t value, int order)
     void _fence "__atomic_thread_fence"(int order)
 
 
@@ -34,16 +32,8 @@ cdef inline void store_release_u32(uint32_t *address, uint32_t value) noexcept n
     _store_u32(address, value, __ATOMIC_RELEASE)
 
 
-cdef inline uint64_t load_relaxed_u64(const uint64_t *address) noexcept nogil:
-    return _load_u64(address, __ATOMIC_RELAXED)
-
-
 cdef inline uint64_t load_acquire_u64(const uint64_t *address) noexcept nogil:
     return _load_u64(address, __ATOMIC_ACQUIRE)
-
-
-cdef inline void store_relaxed_u64(uint64_t *address, uint64_t value) noexcept nogil:
-    _store_u64(address, value, __ATOMIC_RELAXED)
 
 
 cdef inline void store_release_u64(uint64_t *address, uint64_t value) noexcept nogil:
@@ -55,17 +45,9 @@ cdef inline uint32_t add_u32(uint32_t *address, uint32_t value) noexcept nogil:
     return _fetch_add_u32(address, value, __ATOMIC_ACQ_REL) + value
 
 
-cdef inline uint64_t add_u64(uint64_t *address, uint64_t value) noexcept nogil:
-    return _fetch_add_u64(address, value, __ATOMIC_ACQ_REL) + value
-
-
 cdef inline void fence_acquire() noexcept nogil:
     _fence(__ATOMIC_ACQUIRE)
 
 
 cdef inline void fence_release() noexcept nogil:
     _fence(__ATOMIC_RELEASE)
-
-
-cdef inline void fence_full() noexcept nogil:
-    _fence(__ATOMIC_SEQ_CST)

@@ -33,7 +33,6 @@ enum {
     FP_POOL = 65535,             /* plain ports of all shards at most: a pool index is 16 bits, 65535 is none */
     FP_KEYS = 7,                 /* token key ids 0..6                                            */
     FP_TRUNK_KEYS = 4,
-    FP_UFRAG_BYTES = 256,
     FP_REPLAY_BITS = 1024,
     FP_SESSION_CAP = 8,          /* provisional flows one ufrag may hold in one shard             */
 
@@ -263,7 +262,7 @@ typedef struct {
     uint64_t batches[2][FP_BATCH_BUCKETS];
     uint64_t residence[2][FP_RESIDENCE_BUCKETS];
     uint64_t residence_sum_ns[2];
-    uint64_t loops, naps, blocks;                   /* of the worker: turns, coalescing, idle waits */
+    uint64_t loops, naps, blocks;                   /* of the worker: turns, coalescing, idle turns */
 } fp_counters;
 
 /* One receive slot: what recvmmsg fills. In shared memory, so that the next engine can finish what
@@ -272,7 +271,7 @@ typedef struct {
 typedef struct {
     uint32_t done;
     uint16_t source;             /* plain: pool index; client: listener; trunk: 0                  */
-    uint16_t held;               /* 1 from before the receive until the batch is settled           */
+    uint16_t zero;
 } fp_receive_note;
 
 #define FP_RECEIVE_AREA(count, bytes) struct {      \

@@ -27,7 +27,6 @@ cdef extern from "layout.h" nogil:
         FP_POOL
         FP_KEYS
         FP_TRUNK_KEYS
-        FP_UFRAG_BYTES
         FP_REPLAY_BITS
         FP_SESSION_CAP
         FP_RESIDENCE_BUCKETS
@@ -287,7 +286,6 @@ cdef extern from "layout.h" nogil:
     ctypedef struct fp_receive_note:
         uint32_t done
         uint16_t source
-        uint16_t held
 
     ctypedef struct fp_datagram_area:
         mmsghdr messages[FP_BATCH]

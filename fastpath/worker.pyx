@@ -47,6 +47,7 @@ cdef void run(worker_state *worker) noexcept nogil:
         finish_owed(worker, worker.lane[i])
     while not stopping:
         ready = wait_ready(worker.epoll, events, EVENTS, wait_ns)
+        worker.lane[0].shard.counters.blocks += ready == 0
         look_after(worker)
         full = False
         received = 0

@@ -81,7 +81,7 @@ RECEIVE_BUFFER = _gauge(
 )
 WORKER_LOOPS = _counter("worker_loops", "Turns of the worker loop")
 WORKER_NAPS = _counter("worker_naps", "Waits for more datagrams (coalescing)")
-WORKER_BLOCKS = _counter("worker_blocks", "Waits for the first datagram (idle)")
+WORKER_BLOCKS = _counter("worker_blocks", "Turns that found nothing to receive (idle)")
 
 UPSTREAM_PORTS = _gauge("upstream_ports", "Plain ports taken, per backend address: used, quarantine",
                         ("shard", "state"))  # fmt: skip
