@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -9,9 +10,12 @@ from fastpath.backends import PLAIN, TRUNK
 from fastpath.link import Link
 
 from pyfastpath.wire.stun import build_binding_request, build_message
-from tests.support.rig import Rig, udp, until
+from pyfastpath.wire.token import mint
+from tests.support.rig import DEFAULT_TOS, Rig, udp, until
 
 SUCCESS = 0x0101
+SO_NO_CHECK = 11
+DSCP = (40, 34, 10, 0)  # voice, voice with data, video, bulk: none of them what the sockets are set to
 ECN_NAMES = {0: "Not-ECT", 1: "ECT(1)", 2: "ECT(0)", 3: "CE"}
 
 
@@ -114,15 +118,11 @@ def test_every_size_passes_both_ways(ip: str, mode: int, keyed: bool) -> None:
 @pytest.mark.parametrize("mode", [PLAIN, TRUNK], ids=["plain", "trunk"])
 @pytest.mark.parametrize("ecn", ECN_NAMES, ids=ECN_NAMES.values())
 def test_ecn_is_copied_both_ways(ip: str, mode: int, ecn: int) -> None:
-    level, option, receive = (
-        (socket.IPPROTO_IPV6, socket.IPV6_TCLASS, socket.IPV6_TCLASS)
-        if ":" in ip
-        else (socket.IPPROTO_IP, socket.IP_TOS, socket.IP_TOS)
-    )
+    level, kind = traffic_class_of(ip)
     with Rig(ip=ip) as rig:
         call = Call(rig, mode, "someUfrag")
         call.confirm()
-        call.client.setsockopt(level, option, ecn)
+        call.client.setsockopt(level, kind, ecn)
         call.send_up(b"\x80up")
         if call.link:
             got: list[tuple] = []
@@ -130,11 +130,16 @@ def test_ecn_is_copied_both_ways(ip: str, mode: int, ecn: int) -> None:
             assert got[0][3] == ecn
             call.send_down(b"\x80down", ecn)
         else:
-            assert marks(call.backend, level, receive) & 3 == ecn
-            call.backend.setsockopt(level, option, ecn)
+            assert marks(call.backend, level, kind) & 3 == ecn
+            call.backend.setsockopt(level, kind, ecn)
             call.send_down(b"\x80down")
-        assert marks(call.client, level, receive) == 46 << 2 | ecn  # and DSCP EF towards the client
+        assert marks(call.client, level, kind) == 46 << 2 | ecn  # and DSCP EF towards the client
         call.close()
+
+
+def traffic_class_of(ip: str) -> tuple[int, int]:
+    """Level and number of the option, and of the control message, that hold the traffic class byte."""
+    return (socket.IPPROTO_IPV6, socket.IPV6_TCLASS) if ":" in ip else (socket.IPPROTO_IP, socket.IP_TOS)
 
 
 def marks(sock: socket.socket, level: int, kind: int) -> int:
@@ -151,6 +156,40 @@ def marks(sock: socket.socket, level: int, kind: int) -> int:
 
     until(arrived, "a datagram")
     return seen[0]
+
+
+@pytest.mark.parametrize("ip", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("mode", [PLAIN, TRUNK], ids=["plain", "trunk"])
+@pytest.mark.parametrize("traffic_class", range(4))
+def test_dscp_follows_the_class_in_the_token(ip: str, mode: int, traffic_class: int) -> None:
+    key, now_s = os.urandom(16), int(time.time())
+    names = {"cluster": 1, "xcvr": 2, "incarnation": 3}
+    ufrag = mint(key, 0, expires_s=now_s + 3600, session=4, traffic_class=traffic_class, **names)
+    with Rig(ip=ip, token_keys={0: key}, dscp=DSCP) as rig:
+        rig.settings.set_wall(now_s)
+        call = Call(rig, mode, ufrag)
+        rig.shared.routes.remove(ufrag.encode())
+        rig.add_backend(0, call.backend.getsockname()[1], mode, has_xcvr=True, **names)
+        call.confirm()
+        call.send_up(b"\x80up")
+        # The trunk's own header is Expedited Forwarding, whatever it carries.
+        expected = DEFAULT_TOS if call.link else DSCP[traffic_class] << 2
+        assert marks(call.backend, *traffic_class_of(ip)) == expected
+        call.send_down(b"\x80down")
+        assert marks(call.client, *traffic_class_of(ip)) == DSCP[traffic_class] << 2
+        call.close()
+
+
+def test_a_spinning_worker_serves_and_never_waits() -> None:
+    with Rig(spin=True, coalesce_us=10_000) as rig:
+        call = Call(rig, PLAIN, "someUfrag")
+        call.confirm()
+        call.send_up(b"\x80up")
+        expect(call.at_backend, [b"\x80up"])
+        # One that waits has twenty turns a second in which it finds nothing.
+        until(lambda: rig.counters()["blocks"] > 1000, "turns of a worker that spins")
+        assert rig.counters()["naps"] == 0
+        call.close()
 
 
 def test_a_stopped_worker_leaves_what_waits_in_the_kernel() -> None:
@@ -181,6 +220,28 @@ def test_kernel_limits_a_record_that_fits_no_bundle_travels_alone() -> None:
         assert got == sent
         rig.stop()
         assert rig.counters()["trunk_oversize"] == 2
+        rig.start()
+        call.close()
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["taken", "refused"])
+def test_kernel_limits_a_run_that_is_refused_goes_singly_and_no_other_is_tried(refused: bool) -> None:
+    """The kernel cuts nothing for a socket that sends without checksums: EINVAL (udp(7), UDP_SEGMENT)."""
+    with Rig() as rig:
+        call = Call(rig, TRUNK, "someUfrag")
+        call.confirm()
+        if refused:
+            rig.trunks[0].setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+        for burst in range(2):
+            rig.stop()  # so that all of it is one batch
+            sent = [bytes([0x80, burst, number]) + bytes(1000) for number in range(40)]
+            for datagram in sent:
+                call.send_up(datagram)
+            rig.start()
+            expect(call.at_backend, sent)
+        rig.stop()
+        assert rig.counters()["trunk_singly"] == refused
+        assert rig.counters()["dropped"].sum() == 0
         rig.start()
         call.close()
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from pyfastpath.cli import run
+from tests.support.plain_call import PlainCall, endpoint_text, udp_end
 from tests.support.relay import free_port, running_relay
 
 
@@ -125,6 +126,20 @@ def test_no_flows_is_an_empty_list(ctl):
     code, _, err = ctl("flows", "--upstream", "nonsense")
     assert code == 1
     assert "nonsense" in err
+
+
+def test_flows_of_a_session_and_behind_an_upstream_port(ctl, relay):
+    with udp_end() as server:
+        target = endpoint_text(server)
+        added = ("routes", "add", "ufrag2", "--backend", "a", "--target", target, "--session", "call-17")
+        assert ctl(*added)[0] == 0
+        with PlainCall(relay.listen, server, "ufrag2") as call:
+            call.confirm()
+            client = endpoint_text(call.client)
+            assert [flow["client"] for flow in asked(ctl, "session", "call-17")["flows"]] == [client]
+            code, out, _ = ctl("flows", "--upstream", f"{call.upstream[0]}:{call.upstream[1]}")
+            assert (code, client in out) == (0, True)
+            assert ctl("session", "call-18")[0] == 1
 
 
 def test_an_output_that_is_none(ctl):
