@@ -1,4 +1,4 @@
-"""layout.pxd says all that layout.h says: a constant, struct or field that only one of them has is a mistake."""
+"""layout.pxd says all that layout.h says: what only one of them has is a mistake."""
 
 import re
 from pathlib import Path
