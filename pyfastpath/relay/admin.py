@@ -382,7 +382,8 @@ def _flag(query: dict[str, str], name: str) -> bool:
 
 
 def _number(text: str, name: str, low: int, high: int) -> int:
-    if not text.isdecimal() or not low <= int(text) <= high:
+    # int() itself refuses thousands of digits, with an error of another kind
+    if not text.isdecimal() or len(text) > len(str(high)) or not low <= int(text) <= high:
         raise RouteError(f"{name} is {text!r}.", f"Give a number from {low} to {high}.", code="bad_request")
     return int(text)
 
