@@ -6,9 +6,8 @@ PYTEST     := $(PY) -m pytest -q --durations=10
 LOCK       := flock .build.lock
 JOBS       := $(shell nproc 2>/dev/null || echo 2)
 DATA_PLANE := $(shell find fastpath -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.py')
-# The suite of the data plane: it runs again on the build with all checks on, and under the sanitizers.
+# The suite of the data plane: it runs again on the build with all checks on, its own tests under the sanitizers too.
 DATA_TESTS := $(wildcard tests/fastpath tests/model tests/path)
-FUZZ_TESTS := $(wildcard tests/fastpath tests/fuzz)
 # PYTHONSAFEPATH: without it `python -m` puts the tree, and its release build, before PYTHONPATH.
 PROFILED    = FASTPATH_PROFILE=$(1) PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/$(1)/lib:$(CURDIR)
 LIBASAN     = $(shell gcc -print-file-name=libasan.so)
@@ -24,7 +23,7 @@ run: .stamps/build  ## start the relay in front of an unmodified aiortc server, 
 
 build: .stamps/build  ## install what is needed and build the data plane (release) in place
 
-test: .stamps/packages-test .stamps/venv-dev lint purity suite debug asan  ## everything: lint, types, floors, purity, the suite on three builds
+test: .stamps/packages-test .stamps/venv-dev lint purity suite debug asan  ## everything: lint, types, floors, purity, the suite, the data plane's on three builds
 
 suite: .stamps/venv-dev .stamps/build
 	$(PYTEST)
@@ -41,9 +40,9 @@ purity: .stamps/venv-dev .stamps/build  ## no GIL, Python object or hidden error
 debug: .stamps/venv-dev .stamps/build-debug  ## the data-plane suite on the build with Cython's checks and C asserts
 	$(call PROFILED,debug) $(PYTEST) $(DATA_TESTS)
 
-asan: .stamps/venv-dev .stamps/build-asan  ## the data-plane suite and the fuzz smoke under AddressSanitizer and UBSan
+asan: .stamps/venv-dev .stamps/build-asan  ## the data-plane suite, its random inputs included, under AddressSanitizer and UBSan
 	$(call PROFILED,asan) LD_PRELOAD=$(LIBASAN) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
-	    UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 $(PYTEST) -m "not slow" $(FUZZ_TESTS)
+	    UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 $(PYTEST) -m "not slow" tests/fastpath
 
 bench-smoke: .stamps/venv-dev .stamps/build  ## a short benchmark against the reference relays; ratios go to bench/results
 	$(PY) -m bench.smoke
