@@ -12,6 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pyfastpath.errors import ConfigError
+
+log = logging.getLogger("pyfastpath.log")
+
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _STANDARD = set(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {"message", "asctime", "taskName"}
 
@@ -64,24 +68,37 @@ class ReopenableHandler(logging.StreamHandler[Any]):
         super().__init__(_open(file))
 
     def reopen(self) -> None:
-        """Go on in a file of the same name; what was open is closed. Standard error stays."""
+        """Go on in a file of the same name; what was open is closed. Standard error stays.
+
+        A file that cannot be opened is said in the old one, which goes on: no relay ends for its log.
+        """
         if not self.file:
             return
-        fresh = _open(self.file)
+        try:
+            fresh = _open(self.file)
+        except ConfigError as error:
+            log.error("not reopened: %s", error)  # noqa: TRY400 - its sentence says it all
+            return
         old = self.setStream(fresh)
         if old is not None and old is not sys.stderr:
             old.close()
 
 
 def _open(file: str) -> Any:
+    """ConfigError when the file cannot be opened."""
     # Line buffered: a record is on disk when the call returns, also for the reader of a killed engine's log.
-    return Path(file).open("a", buffering=1, encoding="utf-8") if file else sys.stderr
+    try:
+        return Path(file).open("a", buffering=1, encoding="utf-8") if file else sys.stderr
+    except OSError as error:
+        raise ConfigError(
+            f"cannot open {file}: {error.strerror}", "Name a file this user may write.", key="log_file"
+        ) from error
 
 
 def setup(level: str = "info", form: str = "text", file: str = "") -> ReopenableHandler:
     """Send all records to `file` (default standard error) in `form` text or json, from `level` on.
 
-    Returns the handler, whose `reopen` belongs to SIGHUP. Raises OSError when the file cannot be opened.
+    Returns the handler, whose `reopen` belongs to SIGHUP. ConfigError when the file cannot be opened.
     """
     handler = ReopenableHandler(file)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())

@@ -7,6 +7,7 @@ from datetime import datetime
 import pytest
 
 from pyfastpath import log
+from pyfastpath.errors import ConfigError
 from pyfastpath.types import Secret
 
 
@@ -71,6 +72,23 @@ def test_reopen_goes_on_in_a_new_file_after_rotation(tmp_path, root_logger):
     assert "after" in file.read_text()
     assert "before" not in file.read_text()
     assert "still the old one" in (tmp_path / "relay.log.1").read_text()
+
+
+def test_a_log_that_cannot_be_reopened_goes_on_where_it_was(tmp_path, root_logger):
+    folder = tmp_path / "log"
+    folder.mkdir()
+    handler = log.setup("info", "text", str(folder / "relay.log"))
+    folder.rename(tmp_path / "moved")
+    handler.reopen()
+    logging.getLogger("a").info("after")
+    said = (tmp_path / "moved" / "relay.log").read_text()
+    assert "not reopened: log_file: cannot open" in said
+    assert "after" in said
+
+
+def test_a_log_that_cannot_be_opened_is_a_mistake_of_the_configuration(tmp_path, root_logger):
+    with pytest.raises(ConfigError, match=r"log_file: cannot open .*: Is a directory\. Name a file"):
+        log.setup("info", "text", str(tmp_path))
 
 
 def test_the_level_changes_while_running(tmp_path, root_logger):
