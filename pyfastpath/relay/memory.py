@@ -108,8 +108,15 @@ def _memfd(name: str, size_bytes: int) -> int:
 
 
 def map_region(fd: int) -> mmap.mmap:
-    """Map a whole region, shared and writable."""
-    return mmap.mmap(fd, os.fstat(fd).st_size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+    """Map a whole region, shared and writable. SocketError when the address space has no room for it."""
+    size_bytes = os.fstat(fd).st_size
+    try:
+        return mmap.mmap(fd, size_bytes, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+    except OSError as error:
+        raise SocketError(
+            f"cannot map a region of {size_bytes >> 20} MiB: {error.strerror}.",
+            "Lower flows_max, routes_max or shards, or raise the memory limit.",
+        ) from error
 
 
 class Note:

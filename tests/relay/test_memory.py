@@ -69,6 +69,14 @@ def test_memory_that_is_not_there_is_said_and_nothing_leaks() -> None:
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
+def test_a_region_that_cannot_be_mapped_is_said() -> None:
+    fd = os.memfd_create("larger than any address space")
+    os.ftruncate(fd, 1 << 60)
+    with pytest.raises(SocketError, match=r"cannot map a region of \d+ MiB: .* Lower flows_max"):
+        memory.map_region(fd)
+    os.close(fd)
+
+
 def fresh_note() -> tuple[int, memory.Note]:
     fd = os.memfd_create("note")
     os.ftruncate(fd, 2 * memory.NOTE_BYTES)
