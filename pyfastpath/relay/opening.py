@@ -104,9 +104,15 @@ def followed(old: RelayConfig, new: RelayConfig) -> tuple[RelayConfig, list[str]
     return msgspec.structs.replace(new, **{name: getattr(old, name) for name in fixed}), fixed
 
 
+def descriptors_of(config: RelayConfig) -> int:
+    """How many sockets and regions `open_relay` opens for good: each plain port, and every shard's own."""
+    of_a_shard = len(config.listen) + bool(config.trunk_port) + 1  # and its region
+    return config.plain_ports + config.plain_ports_ipv6 + config.shards * of_a_shard
+
+
 def open_relay(config: RelayConfig) -> Opening:
     """Open and format everything a configuration asks for; nothing stays open when one part fails."""
-    sockets.reserve_descriptors(config.plain_ports + config.plain_ports_ipv6)
+    sockets.reserve_descriptors(descriptors_of(config))
     with contextlib.ExitStack() as undo:
 
         def keep(fd: int) -> int:

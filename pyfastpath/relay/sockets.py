@@ -33,7 +33,7 @@ MEMINFO_WORDS: Final = 9
 
 EF: Final = 46 << 2  # expedited forwarding (RFC 3246) as a TOS octet
 LISTEN_BACKLOG: Final = 128
-SPARE_DESCRIPTORS: Final = 256  # for everything that is no plain port: memory, HTTP, logs
+SPARE_DESCRIPTORS: Final = 256  # for what is not opened once and for all: HTTP, logs, libraries
 
 _NO_PRIVILEGE: Final = (
     "no permission to open it",
@@ -151,15 +151,18 @@ def open_unix(path: Path) -> int:
 
 
 def reserve_descriptors(count: int) -> None:
-    """Raise the limit of open files so that `count` plain ports fit; SocketError when it does not reach."""
+    """Raise the limit of open files so that `count` sockets and regions fit, and an engine's own files.
+
+    SocketError when it does not reach: said here, before the engine finds out.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = count + SPARE_DESCRIPTORS
     if soft >= needed:
         return
     if hard < needed:
         raise SocketError(
-            f"{count} plain ports need {needed} open files, the limit is {hard}.",
-            "Raise the limit (ulimit -n, LimitNOFILE=) or lower plain_ports and plain_ports_ipv6.",
+            f"{count} plain ports and other sockets need {needed} open files, the limit is {hard}.",
+            "Raise the limit (ulimit -n, LimitNOFILE=) or lower plain_ports, plain_ports_ipv6 or shards.",
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 

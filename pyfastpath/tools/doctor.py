@@ -19,6 +19,7 @@ from typing import Literal
 from pyfastpath.config import RelayConfig
 from pyfastpath.errors import SocketError
 from pyfastpath.relay import sockets
+from pyfastpath.relay.opening import descriptors_of
 from pyfastpath.types import Endpoint
 
 Level = Literal["ok", "warn", "fail"]
@@ -133,8 +134,8 @@ def _receive_buffers(config: RelayConfig) -> Iterator[Finding]:
 def _open_files(config: RelayConfig) -> Iterator[Finding]:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     ports = config.plain_ports + config.plain_ports_ipv6
-    needed = ports + sockets.SPARE_DESCRIPTORS
-    text = f"{needed} needed for {ports} plain ports, the hard limit is {hard}"
+    needed = descriptors_of(config) + sockets.SPARE_DESCRIPTORS
+    text = f"{needed} needed, {ports} of them plain ports, the hard limit is {hard}"
     if hard != resource.RLIM_INFINITY and hard < needed:
         yield Finding("open files", "fail", text, f"LimitNOFILE={needed} (ulimit -n), or lower plain_ports.")
     else:

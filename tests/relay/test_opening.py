@@ -8,7 +8,14 @@ import pytest
 
 from pyfastpath.errors import ConfigError, SocketError
 from pyfastpath.relay import sockets
-from pyfastpath.relay.opening import Manifest, decode_manifest, followed, open_relay, shares_of
+from pyfastpath.relay.opening import (
+    Manifest,
+    decode_manifest,
+    descriptors_of,
+    followed,
+    open_relay,
+    shares_of,
+)
 from pyfastpath.types import Endpoint
 from tests.relay.conftest import MakeConfig
 from tests.support.plain_call import endpoint_text, udp_end
@@ -84,6 +91,18 @@ def test_a_trunk_port_in_use(make_config: MakeConfig) -> None:
         with pytest.raises(SocketError, match=f"UDP 127.0.0.1:{port + 1}: the port is in use"):
             open_relay(make_config(trunk_port=str(port)))
     assert descriptors() == before
+
+
+def test_descriptors_are_counted_before_an_engine_misses_one(make_config: MakeConfig) -> None:
+    config = make_config(
+        listen=["127.0.0.1:0", "127.0.0.2:0"], shards="4", trunk_port=str(free_port(socket.SOCK_DGRAM, 4))
+    )
+    before = descriptors()
+    opening = open_relay(config)
+    opened = descriptors() - before
+    opening.close()
+    # beside them: the admin socket, the shared region and the note
+    assert opened == descriptors_of(config) + 3
 
 
 def test_too_many_listeners(make_config: MakeConfig) -> None:

@@ -157,7 +157,7 @@ def test_the_limit_of_open_files_is_raised_or_the_pool_refused() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (1000, hard))
         sockets.reserve_descriptors(2000)
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (2000 + sockets.SPARE_DESCRIPTORS, hard)
-        with pytest.raises(SocketError, match="plain ports need"):
+        with pytest.raises(SocketError, match="other sockets need"):
             sockets.reserve_descriptors(hard)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
