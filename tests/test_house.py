@@ -214,18 +214,26 @@ def test_no_function_is_too_long():
 # A module whose tests have another name: module -> file under tests/.
 TESTED_ELSEWHERE = {
     "fastpath/atomic.pxd": "tests/fastpath/test_flows.py",
+    "fastpath/batch.pyx": "tests/fastpath/test_upstream.py",
+    "fastpath/sweep.pyx": "tests/fastpath/test_routes.py",
     "fastpath/downstream.pyx": "tests/fastpath/test_worker.py",
     "fastpath/lane.pxd": "tests/fastpath/test_worker.py",
-    "fastpath/layout.pxd": "tests/relay/test_layout.py",
     "fastpath/lifecycle.pyx": "tests/fastpath/test_forward.py",
     "fastpath/linux.pxd": "tests/fastpath/test_worker.py",
-    "fastpath/upstream.pyx": "tests/fastpath/test_worker.py",
     "pyfastpath/relay/flowstates.py": "tests/relay/test_decision.py",
     "pyfastpath/__main__.py": "tests/test_cli.py",
     "pyfastpath/config/convert.py": "tests/config/test_load.py",
     "pyfastpath/config/rules.py": "tests/config/test_load.py",
     "pyfastpath/config/source.py": "tests/config/test_load.py",
 }
+
+
+def test_no_module_with_a_test_file_of_its_own_points_elsewhere():
+    for name in TESTED_ELSEWHERE:
+        package, _, rest = name.partition("/")
+        path = Path(rest)
+        folder = Path("fastpath") / path.parent if package == "fastpath" else path.parent
+        assert not (ROOT / "tests" / folder / f"test_{path.stem}.py").exists(), name
 
 
 def test_every_module_has_a_test_file():
