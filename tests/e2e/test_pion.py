@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from examples.aiortc_echo.call import CallError, Exchange, make_call
-from tests.support.calls import assert_only_relay, relay_for
+from tests.support.calls import assert_heard, assert_only_relay, relay_for
 from tests.support.child import running_child
 from tests.support.relay import Relay, free_port
 from tests.support.require import require
@@ -64,13 +64,4 @@ async def test_echo_through_the_relay(pion: Path, tmp_path: Path, one_port: bool
         command = [str(pion), "-relay-admin", str(relay.admin), *(("-mux", address) if one_port else ())]
         with running_child(command, says="pion: ", log=tmp_path / "pion.log") as url:
             call = await make_call(through(url, relay), CALL_S)
-        host, port = relay.listen
-        assert call.remotes == (f"{host}:{port}",)
-        assert call.bursts_heard >= call.bursts_sent - 1 > 0
-        relay.assert_conservation()
-        assert relay.total("forwarded_datagrams", direction="up") >= call.packets_sent >= 45 * CALL_S
-        assert relay.total("forwarded_datagrams", direction="down") >= call.packets_received >= 45 * CALL_S
-        assert relay.drops("up") == {}
-        # A full-ICE server tries what it learned from every socket it has; only the one the route names is
-        # the flow's backend.
-        assert set(relay.drops("down")) <= {"unknown_flow"}
+        assert_heard(call, relay, CALL_S)

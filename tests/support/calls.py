@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.aiortc_echo.addresses import own_networks
+from examples.aiortc_echo.call import CallResult
 from tests.support.child import running_child
 from tests.support.relay import Relay, running_relay
 
@@ -54,3 +55,16 @@ def assert_only_relay(answer: str, relay: Relay) -> None:
     assert {(fields[4], fields[5]) for fields in candidates} == {(host, str(port))}
     defaults = [line for line in answer.splitlines() if line.startswith("c=IN")]
     assert all(line.split()[2] == host for line in defaults), f"an address of the server is left: {defaults}"
+
+
+def assert_heard(call: CallResult, relay: Relay, seconds: int) -> None:
+    """A call of `seconds` with a full-ICE server: both sides heard each other through the relay."""
+    assert call.remotes == ("{}:{}".format(*relay.listen),)
+    assert call.bursts_heard >= call.bursts_sent - 1 > 0
+    relay.assert_conservation()
+    assert relay.total("forwarded_datagrams", direction="up") >= call.packets_sent >= 45 * seconds
+    assert relay.total("forwarded_datagrams", direction="down") >= call.packets_received >= 45 * seconds
+    assert relay.drops("up") == {}
+    # A full-ICE server tries what it learned from every socket it has; only the one the route names is
+    # the flow's backend.
+    assert set(relay.drops("down")) <= {"unknown_flow"}

@@ -7,7 +7,6 @@ with running_relay(tmp_path, backends=[{"id": "a", "address": "127.0.0.1:5000"}]
     relay.assert_conservation()
 """
 
-import http.client
 import json
 import signal
 import socket
@@ -23,23 +22,14 @@ from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support import http
+
 READY_TIMEOUT_S = 20  # generous: a sanitizer build on a busy machine starts slowly
 STOP_TIMEOUT_S = 10
 PUBLISH_S = 0.3  # workers publish counters once a batch or when idle: a scrape may be this much behind
 LOG_TAIL_BYTES = 4000
 
 Address = tuple[str, int]
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("relay", timeout=10)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
 
 
 @dataclass(frozen=True)
@@ -65,13 +55,8 @@ class Relay:
         self, method: str, path: str, body: bytes = b"", content_type: str = "application/json"
     ) -> tuple[int, bytes]:
         """One request to the admin API: (status, body)."""
-        connection = _UnixConnection(self.admin)
-        try:
-            connection.request(method, path, body, {"Content-Type": content_type})
-            reply = connection.getresponse()
-            return reply.status, reply.read()
-        finally:
-            connection.close()
+        status, said, _ = http.request(self.admin, method, path, body, {"Content-Type": content_type})
+        return status, said
 
     def install(self, ufrag: str, **route: Any) -> dict[str, Any]:
         """PUT /v1/routes; `route` is backend=, and target= for an ip:port of its own."""
