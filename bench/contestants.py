@@ -9,9 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,23 +93,24 @@ def _fastpath(
     directory: Path, ufrags: Sequence[str], backend: dict[str, object], **config: object
 ) -> Iterator[Started]:
     """The real daemon, as `pyfastpath relay --config` starts it; its routes come through the admin socket."""
-    with pinned(RELAY_CPU), tempfile.TemporaryDirectory(dir=directory) as own:
-        relay = running_relay(
-            Path(own),
-            shards=1,
-            workers=1,
-            backends=[{"id": "sink", **backend}],
-            receive_buffer_bytes=BUFFER_BYTES,
-            flows_max=131_072,
-            routes_max=131_072,
-            **config,
-        )
-        with relay as running:
-            routes = "".join(json.dumps({"ufrag": ufrag, "backend": "sink"}) + "\n" for ufrag in ufrags)
-            status, answer = running.request("POST", "/v1/routes", routes.encode(), "application/x-ndjson")
-            if status != 200:
-                raise RuntimeError(f"POST /v1/routes: {status} {answer.decode()}")
-            yield running.listen, running.process.pid
+    relay = running_relay(
+        directory,
+        shards=1,
+        workers=1,
+        backends=[{"id": "sink", **backend}],
+        receive_buffer_bytes=BUFFER_BYTES,
+        flows_max=131_072,
+        routes_max=131_072,
+        **config,
+    )
+    with ExitStack() as stack:
+        with pinned(RELAY_CPU):  # only while it starts: the load's threads inherit the caller's CPU later
+            running = stack.enter_context(relay)
+        routes = "".join(json.dumps({"ufrag": ufrag, "backend": "sink"}) + "\n" for ufrag in ufrags)
+        status, answer = running.request("POST", "/v1/routes", routes.encode(), "application/x-ndjson")
+        if status != 200:
+            raise RuntimeError(f"POST /v1/routes: {status} {answer.decode()}")
+        yield running.listen, running.process.pid
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from dataclasses import asdict, dataclass
@@ -86,6 +87,8 @@ class Load:
 
     def measure(self, shape: Shape, pid: int | None, warmup_s: float, measure_s: float) -> Sample:
         """Runs a workload; `pid` is the relay's, None without one."""
+        if pid is not None and RELAY_CPU in os.sched_getaffinity(0) and len(os.sched_getaffinity(0)) == 1:
+            raise RuntimeError("the load would run on the relay's CPU: what is measured would be its hunger")
         self.sink.arrivals.forget_latency()
         self.generator.echoes.forget_latency()
         before = self._totals(shape)
