@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.plain_call import PlainCall, endpoint_text, udp_end
+from tests.support.relay import running_relay
 from tests.support.require import require
 
 ROOT = Path(__file__).parent.parent
@@ -183,3 +185,22 @@ def test_the_wheel_works_where_the_tree_is_not(installed, tmp_path):
     said = python(code, tmp_path, **where)
     assert said.returncode == 0, said.stderr
     assert "good" in said.stdout
+
+
+def test_a_call_goes_through_the_wheel(installed, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    monkeypatch.setenv("PYTHONPATH", str(installed))
+    monkeypatch.chdir(tmp_path)
+    with (
+        udp_end() as server,
+        running_relay(tmp_path, backends=[{"id": "a", "address": endpoint_text(server)}]) as relay,
+    ):
+        relay.install("ufrag", backend="a")
+        with PlainCall(relay.listen, server, "ufrag") as call:
+            call.confirm()
+            call.exchange()
+        keeper = relay.process.pid
+        (engine,) = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+        mapped = Path(f"/proc/{engine}/maps").read_text()
+        assert str(installed / "fastpath" / "worker.") in mapped
+        assert str(ROOT / "fastpath") not in mapped
