@@ -128,6 +128,7 @@ class Engine:
         from pyfastpath.relay.health import health_app
 
         opening, config = self._opening, self.control.config
+        logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
         for fd, app in (
             (opening.health, health_app(self.control)),
             (opening.admin_unix, admin_app(self.control, reload=self.reload)),
@@ -144,6 +145,13 @@ class Engine:
         """A worker thread ended by an error: let the keeper start a fresh engine over the same memory."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.stop, WORKER_FAILED)
+
+
+def _is_our_fault(record: logging.LogRecord) -> bool:
+    """Whoever sends what is no HTTP gets a 400; a traceback for each would let strangers fill the log."""
+    from aiohttp.http_exceptions import HttpProcessingError
+
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 class KeeperEnd:

@@ -1,5 +1,6 @@
 """/healthz, /readyz and /metrics."""
 
+import socket
 import urllib.error
 from collections.abc import Iterator
 
@@ -87,6 +88,21 @@ def test_metrics_parse_in_both_formats(health: str) -> None:
 def test_nothing_else_is_there(health: str) -> None:
     for method, path in (("GET", "/"), ("GET", "/v1/status"), ("PUT", "/v1/routes"), ("POST", "/metrics")):
         assert request(health, method, path)[0] in (404, 405), (method, path)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"\x16\x03\x01\xff\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 9999],
+)
+def test_nonsense_is_answered_and_fills_no_log(
+    health: str, nonsense: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, _, port = health.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as stranger:
+        stranger.sendall(nonsense)
+        assert b" 400 " in stranger.recv(4096)
+    assert ask(health, "GET", "/healthz") == (200, {"healthy": True})
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_it_ends_with_the_relay(relay: Relay, health: str) -> None:
