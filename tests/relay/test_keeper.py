@@ -167,6 +167,20 @@ def test_a_bad_file_changes_nothing_and_is_said(relay: Relay, tmp_path: Path) ->
     assert answers(relay)
 
 
+def test_a_log_that_cannot_be_reopened_ends_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    backends = [{"id": "a", "address": "127.0.0.1:9"}]
+    with running_relay(tmp_path, log_file=str(folder / "own.log"), backends=backends) as relay:
+        folder.rename(tmp_path / "moved")
+        relay.process.send_signal(signal.SIGHUP)
+        own = tmp_path / "moved" / "own.log"
+        until(lambda: own.read_text().count("not reopened: ") == 2, "keeper and engine say so")
+        until(lambda: "reloaded; changed: nothing" in own.read_text(), "the reload all the same")
+        assert relay.process.poll() is None
+        assert status(relay)["engine_starts"] == 1
+
+
 def test_keys_that_wait_for_a_restart_wait_for_the_keepers(relay: Relay, tmp_path: Path) -> None:
     """An engine that dies after such a reload comes back over the sockets and tables that are there."""
     path = tmp_path / "relay.toml"
