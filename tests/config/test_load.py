@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from pyfastpath.config import RelayConfig, load
+from pyfastpath.config import RelayConfig, fields, load
 from pyfastpath.errors import ConfigError
 
 KEY = "000102030405060708090a0b0c0d0e0f"
@@ -345,3 +345,34 @@ def test_advertised_address():
         ("[2001:db8::1]:7", "[2001:db8::1]:7"),
     ]:
         assert str(msgspec.structs.replace(listen, advertise=text).advertised) == told
+
+
+TWINS = {  # for every key a value that is not its default
+    "listen": "192.0.2.1:1", "shards": "3", "workers": "2", "pin": "false", "spin": "true",
+    "coalesce_us": "7", "receive_buffer_bytes": "262144", "flows_max": "77", "routes_max": "78", "targets_max": "79",
+    "route_ttl_s": "80", "backends": "a=192.0.2.2:2", "hash_policy": "true", "cluster": "5",
+    "token_keys": f"1:{KEY}", "allow_clients": "10.0.0.0/8", "plain_address": "192.0.2.3",
+    "plain_ports": "81", "plain_address_ipv6": "2001:db8::1", "plain_ports_ipv6": "82", "trunk_address": "127.0.0.2",
+    "trunk_port": "8300", "trunk_mtu": "900", "trunk_keys": f"0:{KEY}", "trunk_key_id": "2",
+    "trunk_insecure": "true", "dscp_voice": "1", "dscp_voice_data": "2", "dscp_video": "3", "dscp_bulk": "4",
+    "drain_deadline_s": "83", "admin_socket": "/run/other.sock", "admin_tcp": "127.0.0.1:84",
+    "admin_token": "0123456789abcdef0", "admin_token_file": "token", "health_listen": "127.0.0.1:85",
+    "log_level": "debug", "log_format": "json", "log_file": "/var/log/other.log",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("spec", fields(), ids=lambda spec: spec.name)
+def test_flag_and_variable_are_twins(spec, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "token").write_text("0123456789abcdef\n")
+    flags = {"workers": "1"} if spec.name != "workers" else {"shards": "4"}
+    if spec.name == "admin_tcp":
+        flags["admin_token_file"] = "token"
+    if spec.name == "trunk_key_id":
+        flags["trunk_keys"] = [f"0:{KEY}", f"2:{KEY}"]
+    text = TWINS[spec.name]
+    several = isinstance(getattr(RelayConfig(), spec.name), tuple)
+    by_flag = load(environ={}, flags=flags | {spec.name: [text] if several else text}, cpus=8)
+    by_variable = load(environ={spec.variable: text}, flags=flags, cpus=8)
+    assert getattr(by_flag, spec.name) == getattr(by_variable, spec.name)
+    assert getattr(by_flag, spec.name) != getattr(load(environ={}, flags=flags, cpus=8), spec.name)
