@@ -349,11 +349,11 @@ def test_advertised_address():
 
 TWINS = {  # for every key a value that is not its default
     "listen": "192.0.2.1:1", "shards": "3", "workers": "2", "pin": "false", "spin": "true",
-    "coalesce_us": "7", "receive_buffer_bytes": "262144", "flows_max": "77", "routes_max": "78", "targets_max": "79",
-    "route_ttl_s": "80", "backends": "a=192.0.2.2:2", "hash_policy": "true", "cluster": "5",
+    "coalesce_us": "7", "receive_buffer_bytes": "262144", "flows_max": "77", "routes_max": "78",
+    "targets_max": "79", "route_ttl_s": "80", "backends": "a=192.0.2.2:2", "hash_policy": "true", "cluster": "5",
     "token_keys": f"1:{KEY}", "allow_clients": "10.0.0.0/8", "plain_address": "192.0.2.3",
-    "plain_ports": "81", "plain_address_ipv6": "2001:db8::1", "plain_ports_ipv6": "82", "trunk_address": "127.0.0.2",
-    "trunk_port": "8300", "trunk_mtu": "900", "trunk_keys": f"0:{KEY}", "trunk_key_id": "2",
+    "plain_ports": "81", "plain_address_ipv6": "2001:db8::1", "plain_ports_ipv6": "82",
+    "trunk_address": "127.0.0.2", "trunk_port": "8300", "trunk_mtu": "900", "trunk_keys": f"0:{KEY}", "trunk_key_id": "2",
     "trunk_insecure": "true", "dscp_voice": "1", "dscp_voice_data": "2", "dscp_video": "3", "dscp_bulk": "4",
     "drain_deadline_s": "83", "admin_socket": "/run/other.sock", "admin_tcp": "127.0.0.1:84",
     "admin_token": "0123456789abcdef0", "admin_token_file": "token", "health_listen": "127.0.0.1:85",
