@@ -299,3 +299,23 @@ def test_replies_count_only_from_the_flows_backend() -> None:
         assert got == [b"\x80real"]
         stranger.close()
         call.close()
+
+
+def test_a_transceiver_teaches_a_client_that_the_relay_forgot() -> None:
+    """Only with CONFIRMED, and only at an ingress of ours."""
+    with Rig() as rig:
+        call, forgotten = Call(rig, TRUNK, "someUfrag"), udp(rig.ip)
+        call.confirm()
+        assert call.link is not None
+        relay_end, ingress, (address, _, family) = call.path
+        client = (address, forgotten.getsockname()[1], family)
+        for number, (at, confirmed) in enumerate(((ingress, False), (ingress + 1, True), (ingress, True))):
+            call.link.send([(relay_end, at, client, 0, confirmed, b"\x80" + bytes([number]))])
+        got: list[bytes] = []
+        until(lambda: bool(got.extend(call._drain(forgotten, keep_path=False)) or got), "what was taught")
+        assert [datagram for datagram, _ in got] == [b"\x80\x02"]
+        rig.stop()
+        assert rig.counters()["taught"] == 1
+        rig.start()
+        forgotten.close()
+        call.close()
