@@ -91,7 +91,7 @@ enum { FP_DECISIONS(FP_X) FP_DECISION_COUNT };
 #undef FP_X
 
 enum { FP_UP = 0, FP_DOWN = 1 };                          /* direction: towards backend, client    */
-enum { FP_FORWARD = 1, FP_DROP = 2, FP_PUNT = 3 };        /* verdict action; PUNT: for the relay   */
+enum { FP_FORWARD = 1, FP_DROP = 2, FP_TAKEN = 3 };       /* verdict action; TAKEN: send composed  */
 enum { FP_TRUNK = 1, FP_PLAIN = 2 };                      /* upstream mode of a backend            */
 enum { FP_CLASS_voice = 0, FP_CLASS_voice_data = 1, FP_CLASS_video = 2, FP_CLASS_bulk = 3, FP_CLASS_COUNT = 4 };
 enum { FP_BACKEND_free = 0, FP_BACKEND_up = 1, FP_BACKEND_draining = 2, FP_BACKEND_down = 3, FP_BACKEND_gone = 4 };
@@ -113,7 +113,7 @@ typedef struct {
 } fp_datagram;
 
 typedef struct {
-    uint8_t   action;            /* FP_FORWARD, FP_DROP, FP_PUNT                                   */
+    uint8_t   action;            /* FP_FORWARD, FP_DROP; FP_TAKEN once its send has been composed  */
     uint8_t   reason;            /* FP_DROP_*, none unless dropped                                 */
     uint8_t   decision;          /* FP_DECISION_*, none unless this datagram asked for a new flow  */
     uint8_t   traffic_class;

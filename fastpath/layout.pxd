@@ -80,7 +80,7 @@ cdef extern from "layout.h" nogil:
 
     const uint8_t FP_FORWARD
     const uint8_t FP_DROP
-    const uint8_t FP_PUNT
+    const uint8_t FP_TAKEN
 
     enum:
         FP_TRUNK

@@ -17,7 +17,7 @@ from fastpath.forward cimport forward_up
 from fastpath.lane cimport NOBODY, book_dropped, book_sent, lane_state, link_to
 from fastpath.layout cimport (
     FP_DEFAULT_TOS, FP_DROP, FP_DROP_none, FP_DROP_oversize, FP_DROP_unknown_ingress, FP_FORWARD, FP_INGRESS,
-    FP_NO_PORT, FP_PUNT, FP_UP, fp_datagram, fp_endpoint, fp_ingress, fp_trunk_link, fp_verdict)
+    FP_NO_PORT, FP_TAKEN, FP_UP, fp_datagram, fp_endpoint, fp_ingress, fp_trunk_link, fp_verdict)
 from fastpath.linux cimport EINVAL, EIO, EMSGSIZE, realtime_ns
 from fastpath.ports cimport ports_owns
 from fastpath.trunk cimport TRUNK_CONTROL, trunk_record
@@ -87,7 +87,7 @@ cdef void decide_batch(lane_state *lane, uint32_t now_ms) noexcept nogil:
     for i in range(lane.from_clients.count):
         verdict = &lane.verdicts[i]
         if lane.recovering and lane.from_clients.notes[i].done >= lane.datagrams[i].length:
-            verdict.action = FP_PUNT        # settled before the last engine died
+            verdict.action = FP_TAKEN        # settled before the last engine died
             continue
         lane.shard.counters.received[FP_UP] += 1
         lane.shard.counters.received_bytes[FP_UP] += lane.datagrams[i].length
@@ -129,7 +129,7 @@ cdef uint32_t gather(lane_state *lane, uint32_t first, uint32_t backend, uint32_
     for i in range(first, lane.from_clients.count):
         if (lane.verdicts[i].action == FP_FORWARD and lane.verdicts[i].backend == backend
                 and lane.verdicts[i].upstream_port == FP_NO_PORT):
-            lane.verdicts[i].action = FP_PUNT
+            lane.verdicts[i].action = FP_TAKEN
             item = &lane.items[taken]
             item.payload, item.length = lane.datagrams[i].data, <uint16_t>lane.datagrams[i].length
             item.flags, item.client = lane.datagrams[i].ecn, lane.datagrams[i].client
@@ -239,7 +239,7 @@ cdef void send_plain(lane_state *lane) noexcept nogil:
         for j in range(i, lane.from_clients.count):
             if (lane.verdicts[j].action == FP_FORWARD and lane.verdicts[j].upstream_port == port
                     and lane.verdicts[j].backend == backend):   # a port serves a flow per backend address
-                lane.verdicts[j].action = FP_PUNT
+                lane.verdicts[j].action = FP_TAKEN
                 lane.slots[n] = <uint8_t>j
                 n += 1
         lane.shard.header.sending = 1
