@@ -108,7 +108,9 @@ cdef uint32_t open_provisional(shard_state *shard, fp_provisional *flow, uint64_
     flow.state = FP_PROVISIONAL_waiting
     flow.upstream_port = FP_NO_PORT
     if shard.backends.entries[flow.backend].mode == FP_PLAIN:
-        flow.upstream_port = ports_acquire(&shard.ports, flow.backend, FP_PORT_provisional, place)
+        flow.upstream_port = inherit_port(shard, crowded, flow.backend, place)
+        if flow.upstream_port == FP_NO_PORT:
+            flow.upstream_port = ports_acquire(&shard.ports, flow.backend, FP_PORT_provisional, place)
         if flow.upstream_port == FP_NO_PORT:
             return FP_NONE
     if crowded != FP_NONE:
@@ -118,6 +120,23 @@ cdef uint32_t open_provisional(shard_state *shard, fp_provisional *flow, uint64_
     provisional_insert(&shard.provisional, place, flow, hash)
     shard.counters.provisional_created += 1
     return place
+
+
+cdef uint16_t inherit_port(shard_state *shard, uint32_t crowded, uint32_t backend,
+                           uint32_t heir) noexcept nogil:
+    """The port of the flow that makes room for another of its own ufrag: its backend knows the port under
+    that very ufrag, so it need not rest, and one ufrag asked for from many addresses cannot lay the whole
+    pool to rest."""
+    cdef fp_provisional *flow
+    cdef uint16_t port
+    if crowded == FP_NONE or shard.provisional.entries[crowded].backend != backend:
+        return <uint16_t>FP_NO_PORT
+    flow = &shard.provisional.entries[crowded]
+    port = flow.upstream_port
+    if port != FP_NO_PORT:
+        flow.upstream_port = FP_NO_PORT
+        ports_hand_over(&shard.ports, port, backend, FP_PORT_provisional, heir)
+    return port
 
 
 cdef void evict(shard_state *shard, uint32_t index, uint32_t now_ms) noexcept nogil:

@@ -155,9 +155,13 @@ class RelayModel:
             last_seen_ms=now_ms,
         )
         backend = self.tables.backends[chosen.backend]
-        if backend.mode == "plain" and not here.acquire(flow, backend.endpoint):
+        crowded_out = self._crowded_out(here, ufrag)
+        if backend.mode == "plain" and not (
+            here.inherit(flow, crowded_out, backend.endpoint) or here.acquire(flow, backend.endpoint)
+        ):
             return None, _drop("no_upstream_port", chosen.decision, overrode=asked.overrode)
-        self._make_room(here, ufrag, now_ms)
+        if crowded_out is not None:
+            self._discard(here, crowded_out, now_ms)
         here.provisional[client, ufrag] = flow
         return flow, Verdict("forward", decision=chosen.decision, overrode=asked.overrode)
 
@@ -171,11 +175,10 @@ class RelayModel:
     def _allowed(self, client: Client) -> bool:
         return client_is_allowed(client.endpoint.address, self.allow_clients)
 
-    def _make_room(self, here: Shard, ufrag: bytes, now_ms: int) -> None:
-        """A ufrag that holds its cap of provisional flows loses its oldest."""
+    def _crowded_out(self, here: Shard, ufrag: bytes) -> Provisional | None:
+        """The oldest provisional flow of a ufrag that holds its cap of them."""
         held = [flow for flow in here.provisional.values() if flow.ufrag == ufrag]
-        if len(held) >= SESSION_CAP:
-            self._discard(here, held[0], now_ms)
+        return held[0] if len(held) >= SESSION_CAP else None
 
     # ---- from a backend ----------------------------------------------------------------------------
 

@@ -101,6 +101,15 @@ class Shard:
         self.ports[flow.port, endpoint] = PortUse(flow)
         return True
 
+    def inherit(self, flow: Provisional, crowded_out: Provisional | None, endpoint: Endpoint) -> bool:
+        """Take over the port of the same ufrag's flow that makes room, if it led to the same backend: the
+        backend knows the port under that ufrag, so it need not rest."""
+        if crowded_out is None or crowded_out.backend != flow.backend or crowded_out.port is None:
+            return False
+        flow.port, crowded_out.port = crowded_out.port, None
+        self.ports[flow.port, endpoint] = PortUse(flow)
+        return True
+
     def owns(self, flow: Flow) -> bool:
         """False for a copy that sends from the upstream port of the shard it was copied from."""
         return flow.port is None or any(flow.port in pool for pool in self.pools.values())

@@ -324,11 +324,21 @@ def test_a_ninth_address_of_one_ufrag_costs_its_oldest(story: Story) -> None:
     assert {story.from_client(0, crowd(number), MEDIA).reason for number in range(1, 9)} == {"provisional"}
 
 
+def test_one_ufrag_from_many_addresses_cannot_lay_the_pool_to_rest() -> None:
+    """Whoever makes room under the cap leaves its port to the newcomer; another session finds a free one."""
+    story = Story(ports=9)
+    story.route("other", PLAIN_2)
+    for number in range(100):
+        assert story.check(crowd(number), "plain").action == "forward"
+    assert story.check(crowd(100), "other").action == "forward"
+
+
 def test_a_flow_refused_for_want_of_a_port_costs_nobody() -> None:
     story = Story(ports=8)
+    story.route("other", PLAIN_2)
     for number in range(8):
         assert story.check(crowd(number), "plain").action == "forward"
-    assert story.check(crowd(8), "plain").reason == "no_upstream_port"
+    assert story.check(crowd(8), "other").reason == "no_upstream_port"
     assert {story.from_client(0, crowd(number), MEDIA).reason for number in range(8)} == {"provisional"}
 
 
