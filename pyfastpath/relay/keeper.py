@@ -32,6 +32,7 @@ log = logging.getLogger("pyfastpath.keeper")
 SHORT_LIFE_S: Final = 1.0
 PAUSE_FIRST_S: Final = 0.1
 PAUSE_MAX_S: Final = 5.0
+NOT_STARTED: Final = 71  # in place of an engine's exit code; EX_OSERR
 AWAITED: Final = {
     signal.SIGTERM,
     signal.SIGINT,
@@ -83,10 +84,7 @@ class Keeper:
         """Until the engine ends as told, or cannot start at all."""
         while True:
             began_s = time.monotonic()
-            ours, theirs = socket.socketpair()
-            with ours, self._spawn(theirs) as engine:
-                code = self._attend(engine, ours)
-                self._hear(ours)
+            code = self._live_one()
             lived_s = time.monotonic() - began_s
             if code == 0 or self._stopping is signal.SIGINT:
                 return 0
@@ -96,6 +94,20 @@ class Keeper:
             self._short_lives = self._short_lives + 1 if lived_s < SHORT_LIFE_S else 0
             if self._short_lives > 1 and self._pause():
                 return 0
+
+    def _live_one(self) -> int:
+        """One engine from its start to its end; its exit code, negative for the signal that killed it."""
+        with contextlib.ExitStack() as undo:
+            try:
+                ours, theirs = socket.socketpair()
+                undo.enter_context(ours)
+                engine = undo.enter_context(self._spawn(theirs))
+            except OSError as error:  # no process or descriptor left: flows wait for a better moment
+                log.error("no engine can be started: %s", error)  # noqa: TRY400 - its sentence says it all
+                return NOT_STARTED
+            code = self._attend(engine, ours)
+            self._hear(ours)
+        return code
 
     def _spawn(self, theirs: socket.socket) -> "subprocess.Popen[bytes]":
         """Start an engine, which gets `theirs`, its end of the socket between us."""

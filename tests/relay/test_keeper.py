@@ -3,6 +3,7 @@
 import ctypes
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -118,6 +119,19 @@ def test_an_engine_that_dies_over_and_over_is_started_ever_more_slowly(relay: Re
         assert status(relay)["engine_starts"] == start
     # Only a lower bound: the second and third short life in a row cost 0.1 and 0.2 s.
     assert time.monotonic() - began_s > 0.3
+
+
+def test_a_moment_without_descriptors_costs_no_call(relay: Relay, server: socket.socket) -> None:
+    relay.install("ufrag1", backend="a")
+    with PlainCall(relay.listen, server, "ufrag1") as call:
+        call.confirm()
+        limits = resource.prlimit(relay.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(relay.process.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+        os.kill(engine_of(relay), signal.SIGKILL)
+        until(lambda: "no engine can be started" in relay.log.read_text(), "the refusal")
+        resource.prlimit(relay.process.pid, resource.RLIMIT_NOFILE, limits)
+        until(lambda: answers(relay), "the admin API is back", seconds=20)
+        call.exchange()
 
 
 def test_a_reload_keeps_flows_and_follows_the_file(
