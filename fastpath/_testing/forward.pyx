@@ -33,16 +33,18 @@ cdef class Bench:
 
     def __init__(self, uint32_t shards=1, *, bytes seed=bytes(16), uint32_t flows_max=1024,
                  uint32_t provisional_max=256, uint32_t transactions_max=4096, uint32_t routes_max=4096,
-                 uint32_t targets_max=64, int ports=0):
+                 uint32_t targets_max=64, uint32_t ports=0, uint32_t ports_ipv6=0):
         self.copies = <settings *>calloc(shards, sizeof(settings))
         memory = bytearray(shared_bytes(shards, routes_max, targets_max))
         format_shared(memory, seed=seed, shards=shards, routes_max=routes_max, targets_max=targets_max,
                       trunk_epoch=1)
         self.shared, self.shards, self.settings = Shared(memory), [], Settings()
+        first_ipv6 = shards * ports
         for index in range(shards):
             sizes = dict(flows_max=flows_max, provisional_max=provisional_max,
                          transactions_max=transactions_max, targets_max=targets_max,
-                         ports_ipv4=(index * ports, ports), ports_ipv6=(0, 0))
+                         ports_ipv4=(index * ports, ports),
+                         ports_ipv6=(first_ipv6 + index * ports_ipv6, ports_ipv6))
             memory = bytearray(shard_bytes(**sizes))
             format_shard(memory, index=index, **sizes)
             self.shards.append(Shard(self.shared, memory))

@@ -1,12 +1,13 @@
-"""Shards and a worker over real loopback sockets, without keeper or control plane: what the data plane's own
-tests need. `with Rig(...) as rig:` starts the worker in a thread; leaving stops it and closes everything."""
+"""Shards and workers over real loopback sockets, without keeper or control plane: what the data plane's own
+tests need. `with Rig(...) as rig:` starts the workers in threads; leaving stops all, closes everything."""
 
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +15,7 @@ from fastpath.settings import Settings
 from fastpath.shard import Shard, Shared, format_shard, format_shared, link_shards, shard_bytes, shared_bytes
 from fastpath.worker import Worker
 
-from pyfastpath.relay.layout import COUNTERS
+from pyfastpath.relay.layout import COUNTERS, SHARD_HEADER
 from pyfastpath.relay.sockets import open_plain
 from pyfastpath.types import Endpoint
 
@@ -61,39 +62,50 @@ def until(condition: Callable[[], bool], what: str, seconds: float = 5.0) -> Non
         time.sleep(0.002)
 
 
+def _family(ip: str) -> int:
+    return 6 if ":" in ip else 4
+
+
 class Rig:
-    """`shards` shards on one listener (`ip`), `ports` plain ports each, and one worker over all of them."""
+    """`shards` shards with a listener on `ip` (ingress 3) and one on each of `more_ips` (4, 5, ...; the same
+    ip again gets another port), served by `workers` workers. Each shard has `ports` plain ports a family."""
 
     def __init__(
-        self, *, shards: int = 1, ip: str = "127.0.0.1", ports: int = 8, flows: int = 1024, **policy: Any
+        self,
+        *,
+        shards: int = 1,
+        ip: str = "127.0.0.1",
+        more_ips: Sequence[str] = (),
+        workers: int = 1,
+        ports: int = 8,
+        flows: int = 1024,
+        provisional: int = 256,
+        **policy: Any,
     ) -> None:
-        self.ip, self.family = ip, 6 if ":" in ip else 4
+        self.ip, self.family, self.workers_count = ip, _family(ip), workers
         memory = bytearray(shared_bytes(shards, 4096, 64))
         format_shared(
             memory, seed=os.urandom(16), shards=shards, routes_max=4096, targets_max=64, trunk_epoch=1
         )
         self.shared, self.settings = Shared(memory), Settings()
-        first = udp(ip, reuse=True)
-        self.port = first.getsockname()[1]
-        self.clients = [first, *(udp(ip, self.port, reuse=True) for _ in range(shards - 1))]
         self.trunks = [udp(ip, gro=True) for _ in range(shards)]
-        self.plain = [
-            socket.socket(fileno=open_plain(Endpoint(ip_address(ip), 0)).fd) for _ in range(shards * ports)
-        ]
-        self.shared.set_ingress(3, address16(ip), self.port, self.family, 0, False)
+        self.addresses: list[tuple[str, int]] = []
+        self.listeners: list[list[socket.socket]] = []
+        for each in (ip, *more_ips):
+            self._listen(each, shards)
+        source_of = {_family(each): each for each in (*more_ips, ip)}  # plain ports leave from here
+        pools, self.plain = self._open_plain(source_of, shards, ports)
         self.memories, self.shards = [], []
         for index in range(shards):
-            share = {"ports_ipv4" if self.family == 4 else "ports_ipv6": (index * ports, ports)}
             sizes = {
                 "flows_max": flows,
-                "provisional_max": max(256, flows),
+                "provisional_max": max(provisional, flows),
                 "transactions_max": 4096,
                 "targets_max": 64,
-                **share,
+                **{name: (first + index * ports, ports) for name, first in pools.items()},
             }
             self.memories.append(bytearray(shard_bytes(**sizes)))
             format_shard(self.memories[-1], index=index, **sizes)
-        self.ports = ports
         loopback = [(address16("127.0.0.0"), 4, 8), (address16("::1"), 6, 128)]
         self.policy = {
             "token_keys": {},
@@ -104,51 +116,86 @@ class Rig:
         self.settings.publish(**self.policy)
         self.start()
 
+    def _listen(self, ip: str, shards: int) -> None:
+        first = udp(ip, reuse=True)
+        port, listener = first.getsockname()[1], len(self.listeners)
+        self.listeners.append([first, *(udp(ip, port, reuse=True) for _ in range(shards - 1))])
+        self.addresses.append((ip, port))
+        self.shared.set_ingress(3 + listener, address16(ip), port, _family(ip), listener, False)
+
+    @staticmethod
+    def _open_plain(
+        source_of: dict[int, str], shards: int, ports: int
+    ) -> tuple[dict[str, int], list[socket.socket]]:
+        """Where each family's pool of port numbers begins, and the socket of each port number."""
+        pools = {f"ports_ipv{family}": number * shards * ports for number, family in enumerate(source_of)}
+        plain = [
+            socket.socket(fileno=open_plain(Endpoint(ip_address(ip), 0)).fd)
+            for ip in source_of.values()
+            for _ in range(shards * ports)
+        ]
+        return pools, plain
+
+    def _sockets(self, shard: int) -> dict[str, Any]:
+        """What a worker needs to serve this shard."""
+        header = np.frombuffer(self.memories[shard], SHARD_HEADER, 1)[0]
+        shares = zip(header["port_first"].tolist(), header["port_count"].tolist(), strict=True)
+        own = {port for first, count in shares for port in range(first, first + count)}
+        everything = {index: sock.fileno() for index, sock in enumerate(self.plain)}
+        return {
+            "clients": [listener[shard].fileno() for listener in self.listeners],
+            "trunk": self.trunks[shard].fileno(),
+            "plain": {port: fd for port, fd in everything.items() if port in own},
+            "siblings": {port: fd for port, fd in everything.items() if port not in own},
+        }
+
     def start(self) -> None:
-        """Attach the memory, as a new engine does, and run the worker."""
+        """Attach the memory, as a new engine does, and run the workers."""
         self.shards = [Shard(self.shared, memory) for memory in self.memories]
         link_shards(self.shards)
-        sockets = []
-        everything = {index: sock.fileno() for index, sock in enumerate(self.plain)}
-        for index, shard in enumerate(self.shards):
+        for shard in self.shards:
             shard.adopt(now_ms())
-            own = range(index * self.ports, (index + 1) * self.ports)
-            sockets.append(
-                {
-                    "clients": [self.clients[index].fileno()],
-                    "trunk": self.trunks[index].fileno(),
-                    "plain": {port: everything[port] for port in own},
-                    "siblings": {port: fd for port, fd in everything.items() if port not in own},
-                }
+        numbers = range(len(self.shards))
+        self.workers = [
+            Worker(
+                self.settings,
+                [self.shards[number] for number in numbers[first :: self.workers_count]],
+                [self._sockets(number) for number in numbers[first :: self.workers_count]],
             )
-        self.worker = Worker(self.settings, self.shards, sockets)
-        self.thread = threading.Thread(target=self.worker.run, daemon=True)
-        self.thread.start()
+            for first in range(self.workers_count)
+        ]
+        self.threads = [threading.Thread(target=worker.run, daemon=True) for worker in self.workers]
+        for thread in self.threads:
+            thread.start()
 
     def stop(self) -> None:
-        self.worker.stop()
-        self.thread.join()
+        for worker in self.workers:
+            worker.stop()
+        for thread in self.threads:
+            thread.join()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        for sock in [*self.clients, *self.trunks, *self.plain]:
+        for sock in [*chain(*self.listeners), *self.trunks, *self.plain]:
             sock.close()
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where clients send to."""
-        return self.ip, self.port
+        """Where clients of the first listener send to."""
+        return self.addresses[0]
 
     @property
     def relay_ends(self) -> list[tuple[bytes, int, int]]:
         """The trunk sockets, as a transceiver's Link wants them."""
         return [(address16(self.ip), sock.getsockname()[1], self.family) for sock in self.trunks]
 
-    def add_backend(self, index: int, port: int, mode: int, **identity: Any) -> None:
-        self.shared.backends.publish(index, address16(self.ip), port, self.family, mode, index, **identity)
+    def add_backend(self, index: int, port: int, mode: int, *, ip: str = "", **identity: Any) -> None:
+        """A backend at `ip` (the rig's own)."""
+        ip = ip or self.ip
+        self.shared.backends.publish(index, address16(ip), port, _family(ip), mode, index, **identity)
 
     def install(self, ufrag: str, backend: int, **route: Any) -> int:
         code: int = self.shared.routes.install(ufrag.encode(), backend, int(time.monotonic()) + 3600, **route)
