@@ -30,7 +30,7 @@ UNTRUSTED: Final = [name for name, _ in DROP_REASONS].index("untrusted_trunk")
 class RigWire:
     """`rig` with four shards and two listeners a family. The callers' sockets are `keys`."""
 
-    waits_ms = (2_200, 2_200, 8_800)  # no sum of them is near 5, 7 or 60 s
+    waits_ms = (2_900, 2_900, 8_700)  # no sum of them is within 0.8 s of 5, 7 or 60 s
 
     def __init__(self, rig: Rig) -> None:
         self.rig, self.trunk = rig, set(TRUNKS)
