@@ -7,12 +7,13 @@ import time
 
 from libc.string cimport memcmp, memcpy, memset
 
+from fastpath.address cimport client_hash
 from fastpath.backends cimport Backends
 from fastpath.counters cimport counters_read
-from fastpath.flows cimport flows_attach, flows_snapshot
+from fastpath.flows cimport flows_attach, flows_lookup, flows_snapshot
 from fastpath.layout cimport (
-    FP_BACKENDS, FP_FLOW_confirmed, FP_LAYOUT_VERSION, FP_NO_PORT, FP_POOL, FP_PORT_flow, FP_PORT_provisional,
-    FP_PROVISIONAL_free, FP_SHARDS, FP_TRANSACTION_WAYS, fp_backend, fp_batch_memory, fp_counters, fp_flow,
+    FP_BACKENDS, FP_FLOW_confirmed, FP_LAYOUT_VERSION, FP_NO_PORT, FP_NONE, FP_POOL, FP_PORT_flow,
+    FP_PORT_provisional, FP_PROVISIONAL_free, FP_SHARDS, FP_TRANSACTION_WAYS, fp_backend, fp_batch_memory, fp_counters, fp_flow,
     fp_ingress, fp_port, fp_provisional, fp_route, fp_shard_header, fp_shared_header, fp_transaction,
     fp_trunk_link)
 from fastpath.ports cimport ports_attach, ports_hand_over, ports_lookup, ports_owns, ports_restore
@@ -296,6 +297,10 @@ cdef void attach(shard_state *shard, uint32_t now_ms) noexcept nogil:
     shard.header.attached += 1
     counters_read(shard.header, shard.published, &shard.counters)
     flows_attach(&shard.flows, shard.seed)
+    for slot in range(shard.header.provisional_capacity):
+        entry = &shard.provisional.entries[slot]
+        if entry.state != FP_PROVISIONAL_free and became_flow(shard, entry):
+            entry.state = FP_PROVISIONAL_free
     provisional_attach(&shard.provisional, shard.seed)
     ports_attach(&shard.ports, now_ms)
     for slot in range(shard.header.flows_capacity):
@@ -306,6 +311,13 @@ cdef void attach(shard_state *shard, uint32_t now_ms) noexcept nogil:
         entry = &shard.provisional.entries[slot]
         if entry.state != FP_PROVISIONAL_free and entry.upstream_port != FP_NO_PORT:
             hold(shard, entry.upstream_port, entry.backend, FP_PORT_provisional, slot)
+
+
+cdef bint became_flow(const shard_state *shard, const fp_provisional *entry) noexcept nogil:
+    """It was confirmed and its flow published, but the writer died before it went: it must not take the
+    flow's port with it."""
+    cdef uint32_t slot = flows_lookup(&shard.flows, &entry.client, client_hash(shard.seed, &entry.client))
+    return slot != FP_NONE and shard.flows.slots[slot].ufrag_hash == entry.ufrag_hash
 
 
 cdef void hold(shard_state *shard, uint16_t port, uint32_t backend, uint8_t state,
