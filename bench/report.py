@@ -81,7 +81,7 @@ def _ratios(result: dict[str, Any]) -> Iterable[Sequence[str]]:
             for theirs in result["relays"]:
                 if theirs in OURS:
                     continue
-                for kind, source in (("paced", "60 % of the generator's own rate"), ("flood", "flood")):
+                for kind, source in (("paced", "fixed rate"), ("flood", "flood")):
                     workload = f"{kind} {direction}"
                     both = [result["relays"][relay][workload] for relay in (ours, theirs)]
                     if kind == "flood" and any(limited_by_generator(result, workload, each) for each in both):
