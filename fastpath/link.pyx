@@ -7,7 +7,7 @@
 relay and client are (address16, port, family); `fd` is a bound, non-blocking UDP socket with UDP_GRO set. One
 thread uses a link. Pings are answered on the way; what is not believed is counted in `dropped` by reason.
 """
-from libc.stdint cimport uint16_t, uint64_t
+from libc.stdint cimport int16_t, uint16_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
@@ -17,8 +17,9 @@ from fastpath.batch cimport (
     compose_endpoint, compose_segments)
 from fastpath.bundles cimport bundle, bundle_seal
 from fastpath.layout cimport (
-    FP_DROP_bad_record, FP_DROP_bad_trunk, FP_DROP_none, FP_DROP_untrusted_trunk, FP_TRUNK_KEYS)
-from fastpath.linux cimport monotonic_ns
+    FP_DATAGRAM_BYTES, FP_DROP_bad_record, FP_DROP_bad_trunk, FP_DROP_none, FP_DROP_untrusted_trunk,
+    FP_TRUNK_KEYS)
+from fastpath.linux cimport EINVAL, EIO, EMSGSIZE, monotonic_ns
 from fastpath.links cimport CONTROL_SEND_PONG, link_admit, link_control
 from fastpath.siphash cimport siphash128
 from fastpath.trunk cimport (
@@ -30,6 +31,12 @@ from fastpath.counters import DROP_REASONS
 cdef enum:
     NAME_BYTES = 32
     STATE_BYTES = 16
+
+
+cdef int check_address(bytes address16) except -1:
+    if len(address16) != 16:
+        raise ValueError("an address is 16 bytes: IPv4 in the first four, then zeros")
+    return 0
 
 
 cdef class Link:
@@ -51,6 +58,8 @@ cdef class Link:
         self.outgoing.count = 0
         for kid, key in (keys or {}).items():
             self.add_key(kid, key)
+        if keys and key_id not in keys:
+            raise ValueError(f"key_id {key_id} is none of keys: name the one to sign with")
         for relay in relays:
             self.add_relay(relay)
 
@@ -71,11 +80,12 @@ cdef class Link:
         cdef uint32_t index = <uint32_t>len(self.relays)
         cdef bytes address16
         address16, port, family = relay
+        check_address(address16)
         if relay in self.relays:
             return
         if index == RELAY_SOCKETS:
             raise ValueError(f"a transceiver serves at most {RELAY_SOCKETS} relay sockets")
-        memcpy(self.addresses[index].address, <const char *>(<bytes>address16), 16)
+        memcpy(self.addresses[index].address, <const char *>address16, 16)
         self.addresses[index].port, self.addresses[index].family = port, family
         self.relays[relay] = index
 
@@ -161,12 +171,17 @@ cdef class Link:
         """Send (relay, ingress, client, ecn, confirmed, payload) tuples, bundled by relay, each relay's in
         order.
 
-        ValueError: a relay that was never added. A datagram the kernel refuses is gone, as UDP goes.
+        ValueError, and nothing is sent: a relay that was never added, or a payload that is not 1 to 2,048 bytes
+        long. A datagram the kernel refuses is gone, as UDP goes.
         """
         cdef dict by_relay = {}
         cdef uint32_t count
         cdef trunk_record *item
         for record in records:
+            self.index_of(record[0])
+            check_address(record[2][0])
+            if not 1 <= len(<bytes>record[5]) <= FP_DATAGRAM_BYTES:
+                raise ValueError(f"a record carries 1..{FP_DATAGRAM_BYTES} bytes, not {len(record[5])}")
             by_relay.setdefault(record[0], []).append(record)
         for relay, share in by_relay.items():
             count = 0
@@ -193,6 +208,7 @@ cdef class Link:
 
     cdef int send_items(self, uint32_t relay, uint32_t count) except -1:
         cdef bundle_seal seal
+        cdef int16_t[FP_BATCH] outcome
         cdef uint32_t k, made
         seal.epoch, seal.sequence, seal.key_id = self.epoch, &self.links[relay].tx_sequence, self.key_id
         seal.key = self.down_keys[self.key_id] if self.key_mask else NULL
@@ -203,6 +219,21 @@ cdef class Link:
             compose_endpoint(&self.outgoing, &self.addresses[relay])
             if self.runs[k].datagrams > 1:
                 compose_segments(&self.outgoing, self.runs[k].segment_bytes)
+        batch_send(&self.outgoing, self.fd)
+        memcpy(outcome, self.outgoing.outcome, sizeof(outcome))
+        for k in range(made):
+            if self.runs[k].datagrams > 1 and outcome[k] in (EINVAL, EMSGSIZE, EIO):
+                self.send_singly(relay, &self.runs[k])
+        return 0
+
+    cdef int send_singly(self, uint32_t relay, const bundle_run *run) except -1:
+        """The same datagrams without UDP_SEGMENT; remembered for this relay."""
+        cdef uint32_t sent = 0
+        self.links[relay].gso_refused = 1
+        while sent < run.length:
+            compose(&self.outgoing, run.data + sent, min(<uint32_t>run.segment_bytes, run.length - sent))
+            compose_endpoint(&self.outgoing, &self.addresses[relay])
+            sent += run.segment_bytes
         batch_send(&self.outgoing, self.fd)
         return 0
 
@@ -231,6 +262,7 @@ cdef class Link:
         cdef uint8_t payload[1]
         cdef trunk_record record
         payload[0] = CONTROL_FLOW_CLOSED
+        check_address(client[0])
         memset(&record, 0, sizeof(record))
         memcpy(record.client.address, <const char *>(<bytes>client[0]), 16)
         record.client.port, record.client.family, record.client.ingress = client[1], client[2], ingress
