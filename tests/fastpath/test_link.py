@@ -13,6 +13,8 @@ from pyfastpath.wire.trunk import FlowClosed, Header, Ping, Pong, Record, State
 from tests.support.trunk_backend import UDP_GRO
 
 KEY = bytes(range(16))
+UDP_SEGMENT = 103
+SO_NO_CHECK = 11
 CLIENT = Endpoint(ip_address("203.0.113.9"), 54321)
 CLIENT6 = Endpoint(ip_address("2001:db8::5"), 443)
 
@@ -175,3 +177,67 @@ def test_misuse_is_an_error_with_what_to_do(relay):
         here.link.add_key(0, b"short")
     with pytest.raises(ValueError, match="key_id"):
         Link(here.other.fileno(), relays=[], key_id=9, epoch=1)
+
+
+def test_datagrams_that_the_kernel_joined_are_taken_apart(relay):
+    here = relay()
+    payloads = [bytes([0x80, number]) * 100 for number in range(40)] + [b"\x80last"]
+    segments = [trunk.build_datagram(Header(1, n), [Record(each, CLIENT)]) for n, each in enumerate(payloads)]
+    run = [(socket.IPPROTO_UDP, UDP_SEGMENT, len(segments[0]).to_bytes(2, "little"))]
+    here.socket.sendmsg([b"".join(segments)], run, 0, here.other.getsockname())
+    assert [item[4] for item in here.link.receive()] == payloads
+
+
+def test_each_relay_has_its_own_records_and_sequence(relay):
+    one, two = relay(), relay()
+    one.link.add_relay(two.end)
+    sent = [((one.end, two.end)[number % 2], bytes([0x80, number])) for number in range(200)]
+    one.link.send([(end, 0, raw_client(CLIENT), 0, False, payload) for end, payload in sent])
+    for each in (one, two):
+        found, sequences = [], []
+        while len(found) < 100:
+            header, records = each.receive()
+            sequences.append(header.sequence)
+            found += [record.payload for record in records]
+        assert found == [payload for end, payload in sent if end == each.end]
+        assert sequences == list(range(len(sequences)))
+
+
+def test_a_kernel_that_refuses_runs_gets_every_datagram_singly(relay):
+    """UDP_SEGMENT wants checksums: without them the kernel refuses the whole run (udp(7))."""
+    here = relay()
+    here.other.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
+    payloads = [bytes([0x80, number]) * 300 for number in range(20)]
+    for _ in range(2):  # refused, and then remembered
+        here.link.send([(here.end, 0, raw_client(CLIENT), 0, False, payload) for payload in payloads])
+        found: list[bytes] = []
+        while len(found) < len(payloads):
+            found += [record.payload for record in here.receive()[1]]
+        assert found == payloads
+
+
+@pytest.mark.parametrize("size", [0, 2049, 70_000])
+def test_a_payload_that_no_record_carries_is_refused_before_anything_leaves(relay, size):
+    """An empty record would be read as the end of its datagram, a long one would not fit the buffer."""
+    here = relay()
+    good = (here.end, 0, raw_client(CLIENT), 0, False, b"\x80good")
+    with pytest.raises(ValueError, match=rf"1\.\.2048 bytes, not {size}"):
+        here.link.send([good, (*good[:5], bytes(size))])
+    here.link.send([(*good[:5], b"\x80" * 2048)])
+    assert [record.payload for record in here.receive()[1]] == [b"\x80" * 2048]
+
+
+def test_an_address_is_sixteen_bytes(relay):
+    here = relay()
+    short = (bytes(4), 9, 4)
+    with pytest.raises(ValueError, match="16 bytes"):
+        here.link.send([(here.end, 0, short, 0, False, b"\x80")])
+    with pytest.raises(ValueError, match="16 bytes"):
+        here.link.send_flow_closed(here.end, 0, short)
+    with pytest.raises(ValueError, match="16 bytes"):
+        here.link.add_relay(short)
+
+
+def test_the_key_to_sign_with_must_be_one_of_the_keys(relay):
+    with pytest.raises(ValueError, match="key_id 0 is none of keys"):
+        relay({1: KEY})

@@ -14,8 +14,8 @@ from fastpath.link import Link
 from pyfastpath.relay.layout import SHARD_HEADER
 from pyfastpath.types import Endpoint
 from pyfastpath.wire.trunk import Header, Record, build_datagram, direction_key
-from tests.fastpath.test_worker import Call
 from tests.support.rig import Rig, address16, until
+from tests.support.rig_call import Call
 
 KEY = bytes(range(16))
 EPOCH = 7

@@ -88,14 +88,21 @@ def test_a_shard_of_another_shared_region_is_refused() -> None:
 
 
 def test_sizes_that_make_no_sense_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"shards must be 1\.\.64, not 65"):
-        shared_bytes(65, 64, 8)
+    for shards in (0, 65):
+        with pytest.raises(ValueError, match=rf"shards must be 1\.\.64, not {shards}"):
+            shared_bytes(shards, 64, 8)
     with pytest.raises(ValueError, match="seed is 16 bytes"):
         format_shared(shared_memory(), seed=b"x", shards=1, routes_max=64, targets_max=8, trunk_epoch=1)
     with pytest.raises(ValueError, match="too large for a table"):
         shard_bytes(flows_max=1 << 31)
+    with pytest.raises(ValueError, match="16 bytes"):
+        Shared(shared_memory()).set_ingress(0, b"abc", 1, 4, 0, False)
     with pytest.raises(BufferError):
         Shared(bytes(shared_memory()))
+
+
+def test_a_route_costs_64_bytes_at_most() -> None:
+    assert shared_bytes(1, 1 << 20, 8) - shared_bytes(1, 1, 8) <= 64 << 20
 
 
 def test_the_epoch_of_a_new_engine_is_above_the_last_ones_whatever_the_clock_says() -> None:

@@ -8,8 +8,8 @@ from fastpath.counters import DROP_REASONS
 
 from pyfastpath.relay.layout import FLOW, PORT, SHARD_HEADER
 from pyfastpath.wire.stun import build_binding_request
-from tests.fastpath.test_worker import Call
 from tests.support.rig import Rig, udp, until
+from tests.support.rig_call import Call
 
 
 def collect(call: Call, wanted: int) -> list[bytes]:
