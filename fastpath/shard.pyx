@@ -13,9 +13,9 @@ from fastpath.counters cimport counters_read
 from fastpath.flows cimport flows_attach, flows_lookup, flows_snapshot
 from fastpath.layout cimport (
     FP_BACKENDS, FP_FLOW_confirmed, FP_LAYOUT_VERSION, FP_NO_PORT, FP_NONE, FP_POOL, FP_PORT_flow,
-    FP_PORT_provisional, FP_PROVISIONAL_free, FP_SHARDS, FP_TRANSACTION_WAYS, fp_backend, fp_batch_memory, fp_counters, fp_flow,
-    fp_ingress, fp_port, fp_provisional, fp_route, fp_shard_header, fp_shared_header, fp_transaction,
-    fp_trunk_link)
+    FP_PORT_provisional, FP_PROVISIONAL_free, FP_SHARDS, FP_TRANSACTION_WAYS, fp_backend, fp_batch_memory,
+    fp_counters, fp_flow, fp_ingress, fp_port, fp_provisional, fp_route, fp_shard_header, fp_shared_header,
+    fp_transaction, fp_trunk_link)
 from fastpath.ports cimport ports_attach, ports_hand_over, ports_lookup, ports_owns, ports_restore
 from fastpath.provisional cimport provisional_attach
 from fastpath.routes cimport Routes
