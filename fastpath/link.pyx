@@ -171,7 +171,7 @@ cdef class Link:
         """Send (relay, ingress, client, ecn, confirmed, payload) tuples, bundled by relay, each relay's in
         order.
 
-        ValueError, and nothing is sent: a relay that was never added, or a payload that is not 1 to 2,048 bytes
+        ValueError, and nothing is sent: a relay that was never added, or a payload that is not 1..2048 bytes
         long. A datagram the kernel refuses is gone, as UDP goes.
         """
         cdef dict by_relay = {}
