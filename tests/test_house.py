@@ -214,8 +214,6 @@ def test_no_function_is_too_long():
 # A module whose tests have another name: module -> file under tests/.
 TESTED_ELSEWHERE = {
     "fastpath/atomic.pxd": "tests/fastpath/test_flows.py",
-    "fastpath/batch.pyx": "tests/fastpath/test_upstream.py",
-    "fastpath/sweep.pyx": "tests/fastpath/test_routes.py",
     "fastpath/downstream.pyx": "tests/fastpath/test_worker.py",
     "fastpath/lane.pxd": "tests/fastpath/test_worker.py",
     "fastpath/lifecycle.pyx": "tests/fastpath/test_forward.py",
