@@ -216,7 +216,6 @@ TESTED_ELSEWHERE = {
     "fastpath/atomic.pxd": "tests/fastpath/test_flows.py",
     "fastpath/downstream.pyx": "tests/fastpath/test_worker.py",
     "fastpath/lane.pxd": "tests/fastpath/test_worker.py",
-    "fastpath/lifecycle.pyx": "tests/fastpath/test_forward.py",
     "fastpath/linux.pxd": "tests/fastpath/test_worker.py",
     "pyfastpath/relay/flowstates.py": "tests/relay/test_decision.py",
     "pyfastpath/__main__.py": "tests/test_cli.py",
