@@ -119,9 +119,8 @@ def test_a_flood_of_valid_ufrags_costs_provisional_flows_never_confirmed_ones() 
         assert world.ask(who, backend, number)[1]["action"] == "forward"
     assert world.events() == {"provisional_created": 41, "confirmed": 1, "provisional_evicted": 24}
     waiting = world.rows(PROVISIONAL, "provisional")
-    assert Counter(waiting["client"]["address"][waiting["state"] > 0][:, 3].tolist()) == Counter(
-        range(24, 40)
-    )
+    left = waiting["client"]["address"][waiting["state"] > 0][:, 3]
+    assert sorted(left.tolist()) == list(range(24, 40))
     assert world.media(client(99))["action"] == "forward"
     world.wait(5_000)
     assert world.events()["provisional_expired"] == 16
