@@ -51,8 +51,10 @@ class PlainCall:
         request, source = self.server.recvfrom(2048)
         self.upstream = source[:2]
         assert request[8:20] == transaction
-        self.server.sendto(build_message(SUCCESS, transaction, []), self.upstream)
-        assert self.client.recv(2048)[8:20] == transaction
+        response = build_message(SUCCESS, transaction, [])
+        self.server.sendto(response, self.upstream)
+        assert self.client.recv(2048) == response
+        self._past |= {request, response}
 
     def exchange(self, number: int = 0) -> None:
         """One RTP-like datagram each way arrives unchanged; the server sees the upstream address it knows.
