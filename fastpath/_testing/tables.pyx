@@ -179,10 +179,9 @@ cdef class FlowTable:
                         flows_remove(self.table, old)
 
     def watch(self, uint32_t clients, uint32_t reads, uint32_t changes):
-        """The reader, until it has read so often and seen so many changes: (torn flows, flows older than the
-        one before)."""
+        """The reader, until it has read so often and seen so many changes: how many flows were torn."""
         cdef fp_flow flow, wanted
-        cdef uint32_t read = 0, changed = 0, torn = 0, older = 0, i = 0, last = 0
+        cdef uint32_t read = 0, changed = 0, torn = 0, i = 0, last = 0
         with nogil:
             while read < reads or changed < changes:
                 read += 1
@@ -194,13 +193,11 @@ cdef class FlowTable:
                             or flow.upstream_port != wanted.upstream_port):
                         torn += 1
                     if i == 0:
-                        if flow.backend < last:
-                            older += 1
                         if flow.backend != last:
                             changed += 1
                         last = flow.backend
             store_release_u32(&self.halt, 1)
-        return torn, older
+        return torn
 
 
 cdef void numbered(uint32_t client, uint32_t number, fp_flow *out) noexcept nogil:
@@ -463,14 +460,15 @@ cdef class SettingsCopy:
             up_keys={i: policy.trunk_up_keys[i][:16] for i in range(4) if policy.trunk_key_mask >> i & 1},
             down_keys={i: policy.trunk_down_keys[i][:16] for i in range(4) if policy.trunk_key_mask >> i & 1})
 
-    def watch(self, Settings shared not None, uint32_t changes):
-        """Refresh, without the GIL, until that many refreshes brought something: how many were torn.
+    def watch(self, Settings shared not None, uint32_t tries, uint32_t changes):
+        """Refresh, without the GIL, so often and until so many changes were seen: how many were torn.
 
         The writer publishes n as coalesce_us, trunk_mtu, last dscp (mod 64) and every byte of token key 0
         (mod 256)."""
-        cdef uint32_t number, changed = 0, torn = 0
+        cdef uint32_t number, tried = 0, changed = 0, torn = 0
         with nogil:
-            while changed < changes:
+            while tried < tries or changed < changes:
+                tried += 1
                 if settings_refresh(&self.copy, &shared.shared, &shared.wall_s):
                     changed += 1
                     number = self.copy.policy.coalesce_us

@@ -70,7 +70,7 @@ def test_a_copy_has_everything_that_was_published() -> None:
 def test_a_copy_is_never_of_two_publications() -> None:
     shared, copy = Settings(), SettingsCopy()
     torn: list[int] = []
-    reader = threading.Thread(target=lambda: torn.append(copy.watch(shared, 1_000)))
+    reader = threading.Thread(target=lambda: torn.append(copy.watch(shared, 100_000_000, 100)))
     reader.start()
     number = 0
     while reader.is_alive():
