@@ -10,6 +10,7 @@ from fastpath.siphash cimport siphash13
 
 cdef enum:
     MEMORY_MS = 60000
+    AHEAD_MS = 1000
     TRANSACTION_BYTES = 12          # RFC 8489 section 5
 
 
@@ -21,8 +22,13 @@ cdef inline fp_transaction *set_of(const transaction_table *table, uint64_t id) 
     return &table.entries[<size_t>((id >> 1) & table.mask) * FP_TRANSACTION_WAYS]
 
 
+cdef inline uint32_t age_ms(const fp_transaction *entry, uint32_t now_ms) noexcept nogil:
+    """From the furthest that another worker's clock may be ahead. Unsigned: an id of weeks ago is old."""
+    return now_ms - entry.seen_ms + AHEAD_MS
+
+
 cdef inline bint fresh(const fp_transaction *entry, uint32_t now_ms) noexcept nogil:
-    return <int>(now_ms - entry.seen_ms) < MEMORY_MS
+    return age_ms(entry, now_ms) < MEMORY_MS + AHEAD_MS
 
 
 cdef bint transactions_known(const transaction_table *table, uint64_t id, uint32_t now_ms) noexcept nogil:
@@ -56,7 +62,7 @@ cdef bint transactions_remember(transaction_table *table, uint64_t id, uint32_t 
         if entries[way].id == 0:
             oldest = &entries[way]
             break
-        if <int>(entries[way].seen_ms - oldest.seen_ms) < 0:
+        if age_ms(&entries[way], now_ms) > age_ms(oldest, now_ms):
             oldest = &entries[way]
     evicted = oldest.id != 0 and fresh(oldest, now_ms)
     store_release_u64(&oldest.id, 0)
