@@ -12,6 +12,7 @@ from tests.support.regions import SEED, make_region
 ENTRIES = 16
 NAMES = [2 * number + 1 for number in range(12)]  # odd, as all are; three a set
 FLOWS = [0, 1, 0xFFFFFFFF]
+MONTH_MS = 30 * 86_400_000  # more than half of what 32 bits of milliseconds hold
 
 
 @settings(max_examples=300, deadline=None)
@@ -20,7 +21,7 @@ FLOWS = [0, 1, 0xFFFFFFFF]
         st.tuples(
             st.sampled_from(NAMES + [NAMES[0] + 8 * number for number in range(8)]),
             st.sampled_from(FLOWS),
-            st.sampled_from([0, 1, 20_000, MEMORY_MS - 1, MEMORY_MS]),
+            st.sampled_from([0, 0, 1, 20_000, MEMORY_MS - 1, MEMORY_MS, MONTH_MS]),
         ),
         max_size=80,
     ),
