@@ -10,7 +10,7 @@ from fastpath.siphash cimport siphash13
 
 cdef enum:
     MEMORY_MS = 60000
-    AHEAD_MS = 1000
+    AHEAD_MS = 3600000              # more than a worker that was held up can ever be behind its siblings
     TRANSACTION_BYTES = 12          # RFC 8489 section 5
 
 
@@ -23,7 +23,7 @@ cdef inline fp_transaction *set_of(const transaction_table *table, uint64_t id) 
 
 
 cdef inline uint32_t age_ms(const fp_transaction *entry, uint32_t now_ms) noexcept nogil:
-    """From the furthest that another worker's clock may be ahead. Unsigned: an id of weeks ago is old."""
+    """Counted from an hour in the future, and unsigned: an id of weeks ago is old, a sibling's newest is not."""
     return now_ms - entry.seen_ms + AHEAD_MS
 
 
