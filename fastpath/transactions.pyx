@@ -23,7 +23,7 @@ cdef inline fp_transaction *set_of(const transaction_table *table, uint64_t id) 
 
 
 cdef inline uint32_t age_ms(const fp_transaction *entry, uint32_t now_ms) noexcept nogil:
-    """Counted from an hour in the future, and unsigned: an id of weeks ago is old, a sibling's newest is not."""
+    """Counted from an hour ahead, and unsigned: an id of weeks ago is old, a sibling's newest is not."""
     return now_ms - entry.seen_ms + AHEAD_MS
 
 
