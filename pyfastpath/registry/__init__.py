@@ -1,0 +1,1 @@
+"""Who is alive: the transceivers that may get new calls."""

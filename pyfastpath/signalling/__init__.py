@@ -1,0 +1,1 @@
+"""Offer in, answer out: the HTTP side of a call. It keeps no call state."""

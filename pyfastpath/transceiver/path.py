@@ -1,0 +1,24 @@
+"""The way to a client: through which relay socket and ingress, to which transport address (20-wire).
+
+A path is a plain tuple because every datagram is looked up by one, and the data plane makes them so:
+(relay, ingress, client), where relay and client are (address16, port, family). A client that sends to the
+transceiver directly has the path (None, 0, client).
+"""
+
+from pyfastpath.types import Endpoint
+
+Address = tuple[bytes, int, int]
+Path = tuple[Address | None, int, Address]
+
+
+def client_of(path: Path) -> Endpoint:
+    """The client's transport address, as the relay (or our own socket) saw it."""
+    return Endpoint.from_address16(*path[2])
+
+
+def text_of(path: Path) -> str:
+    """For logs: `203.0.113.9:50000 by relay 10.0.0.1:7000, ingress 0`."""
+    relay, ingress, _ = path
+    if relay is None:
+        return f"{client_of(path)} directly"
+    return f"{client_of(path)} by relay {Endpoint.from_address16(*relay)}, ingress {ingress}"
