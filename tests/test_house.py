@@ -39,7 +39,7 @@ FASTPATH_FLOORS = [
 PYFASTPATH_FLOORS = [
     "types errors",
     "config metrics log",
-    "wire.demux wire.sdp wire.siphash wire.stun wire.token relay.layout",
+    "wire.demux wire.rtp wire.sdp wire.siphash wire.stun wire.token relay.layout",
     "wire.trunk",
     "relay.commands relay.listing relay.flowstates relay.rules",
     "relay.decision",
