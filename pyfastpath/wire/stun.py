@@ -37,6 +37,7 @@ class Attribute(IntEnum):
     USERNAME = 0x0006
     MESSAGE_INTEGRITY = 0x0008
     ERROR_CODE = 0x0009
+    UNKNOWN_ATTRIBUTES = 0x000A
     MESSAGE_INTEGRITY_SHA256 = 0x001C
     XOR_MAPPED_ADDRESS = 0x0020
     PRIORITY = 0x0024
@@ -45,6 +46,9 @@ class Attribute(IntEnum):
     FINGERPRINT = 0x8028
     ICE_CONTROLLED = 0x8029
     ICE_CONTROLLING = 0x802A
+
+
+_UNDERSTOOD: Final = frozenset(Attribute)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +214,37 @@ def build_binding_success(
     """The answer to a check: `mapped` is the transport address it came from."""
     attributes = [(Attribute.XOR_MAPPED_ADDRESS, _xor_address(mapped, transaction))]
     return build_message(BINDING_SUCCESS, transaction, attributes, key=key, fingerprint=fingerprint)
+
+
+def build_binding_error(
+    transaction: bytes,
+    code: int,
+    reason: str,
+    *,
+    key: bytes | None = None,
+    unknown: Iterable[int] = (),
+) -> bytes:
+    """A refusal (RFC 8489, section 14.8). `unknown` are the attribute types of a 420."""
+    attributes = [(Attribute.ERROR_CODE, bytes([0, 0, code // 100, code % 100]) + reason.encode())]
+    types = b"".join(kind.to_bytes(2, "big") for kind in unknown)
+    if types:
+        attributes.append((Attribute.UNKNOWN_ATTRIBUTES, types))
+    return build_message(BINDING_ERROR, transaction, attributes, key=key)
+
+
+def error_code(message: Message) -> int | None:
+    """300..699 of ERROR-CODE; None without one, or with one that RFC 8489 does not allow."""
+    value = message.value(Attribute.ERROR_CODE)
+    if value is None or len(value) < 4:
+        return None
+    hundreds, rest = value[2] & 7, value[3]
+    return hundreds * 100 + rest if 3 <= hundreds <= 6 and rest < 100 else None
+
+
+def unknown_attributes(message: Message) -> tuple[int, ...]:
+    """Types that must be understood (0x0000..0x7fff) and are none of ours: a request with one is refused
+    with 420 (RFC 8489, section 6.3.1)."""
+    return tuple(kind for kind, _ in message.attributes if kind < 0x8000 and kind not in _UNDERSTOOD)
 
 
 def mapped_address(message: Message) -> Endpoint | None:

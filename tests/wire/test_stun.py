@@ -128,6 +128,34 @@ def test_no_mapped_address_and_a_malformed_one() -> None:
             stun.mapped_address(message)
 
 
+@pytest.mark.parametrize(
+    ("code", "unknown"), [(400, ()), (401, ()), (420, (0x0002, 0x7FFF)), (487, ()), (300, ()), (699, ())]
+)
+def test_a_built_refusal_is_read_back(code: int, unknown: tuple[int, ...]) -> None:
+    datagram = stun.build_binding_error(bytes(12), code, "No", key=b"password", unknown=unknown)
+    message = stun.parse_message(datagram)
+    assert message.type == stun.BINDING_ERROR
+    assert stun.error_code(message) == code
+    assert message.value(stun.Attribute.ERROR_CODE) == bytes([0, 0, code // 100, code % 100]) + b"No"
+    types = b"".join(kind.to_bytes(2, "big") for kind in unknown)
+    assert message.value(stun.Attribute.UNKNOWN_ATTRIBUTES) == (types or None)
+    assert stun.integrity_holds(datagram, b"password")
+    assert stun.fingerprint_holds(datagram)
+
+
+def test_an_error_code_that_is_none() -> None:
+    assert stun.error_code(stun.Message(stun.BINDING_ERROR, bytes(12))) is None
+    for value in (b"", b"\0\0\4", b"\0\0\2\1", b"\0\0\7\1", b"\0\0\4\x64"):
+        message = stun.Message(stun.BINDING_ERROR, bytes(12), ((stun.Attribute.ERROR_CODE, value),))
+        assert stun.error_code(message) is None, value
+
+
+def test_only_what_must_be_understood_is_unknown() -> None:
+    attributes = [(kind, b"") for kind in (0x0002, *stun.Attribute, 0x7FFF, 0x8000, 0xC057, 0xC070)]
+    message = stun.Message(stun.BINDING_REQUEST, bytes(12), tuple(attributes))
+    assert stun.unknown_attributes(message) == (0x0002, 0x7FFF)
+
+
 def test_integrity_needs_the_attribute() -> None:
     assert not stun.integrity_holds(stun.build_binding_request(bytes(12), b"serv:clnt"), b"key")
 
