@@ -39,8 +39,9 @@ FASTPATH_FLOORS = [
 PYFASTPATH_FLOORS = [
     "types errors",
     "config metrics log",
-    "wire.demux wire.rtp wire.sdp wire.siphash wire.stun wire.token relay.layout",
+    "wire.demux wire.red wire.rtp wire.sdp wire.siphash wire.stun wire.token relay.layout",
     "wire.trunk",
+    "transceiver.agent transceiver.keys transceiver.path",
     "relay.commands relay.listing relay.flowstates relay.rules",
     "relay.decision",
     "relay.backends relay.liveness relay.placement relay.sessions",
