@@ -1,0 +1,92 @@
+"""Every session of this process, found by its names: the gateway's sid, a ufrag, a path. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
+
+from pyfastpath.transceiver.path import Path
+from pyfastpath.transceiver.requests import SessionError
+
+Call = TypeVar("Call", bound=Hashable)
+
+
+class Roster(Generic[Call]):
+    """One call may have several ufrags (ICE restarts) and several paths; it keeps the sid it was created with."""
+
+    def __init__(self) -> None:
+        self.by_path: dict[Path, Call] = {}
+        self._by_sid: dict[int, Call] = {}
+        self._by_ufrag: dict[str, Call] = {}
+        self._ufrags: dict[Call, set[str]] = {}
+        self._paths: dict[Call, set[Path]] = {}
+        self._sids: dict[Call, int] = {}
+
+    def add(self, sid: int, ufrag: str, call: Call) -> None:
+        """A new call. SessionError (conflict) when one of its names is taken: tokens are never minted twice."""
+        if sid in self._by_sid:
+            raise SessionError(f"session {sid:09x} exists already.", "Draw a fresh sid.", code="conflict")
+        self._refuse_taken(ufrag)
+        self._by_sid[sid], self._sids[call] = call, sid
+        self._by_ufrag[ufrag], self._ufrags[call] = call, {ufrag}
+        self._paths[call] = set()
+
+    def add_ufrag(self, ufrag: str, call: Call) -> None:
+        """One more name of a call, after an ICE restart."""
+        self._refuse_taken(ufrag)
+        self._by_ufrag[ufrag] = call
+        self._ufrags[call].add(ufrag)
+
+    def learn(self, path: Path, call: Call) -> None:
+        """Datagrams from this path are this call's from now on: its client has just proved the password there."""
+        before = self.by_path.get(path)
+        if before is not None and before is not call:
+            self._paths[before].discard(path)
+        self.by_path[path] = call
+        self._paths[call].add(path)
+
+    def forget(self, path: Path, call: Call) -> None:
+        """Datagrams from this path are no longer this call's, if they still were."""
+        self._paths[call].discard(path)
+        if self.by_path.get(path) is call:
+            del self.by_path[path]
+
+    def remove(self, call: Call) -> set[Path]:
+        """Forget a call; gives the paths that were its own."""
+        del self._by_sid[self._sids.pop(call)]
+        for ufrag in self._ufrags.pop(call):
+            del self._by_ufrag[ufrag]
+        paths = self._paths.pop(call)
+        for path in paths:
+            del self.by_path[path]
+        return paths
+
+    def of_ufrag(self, ufrag: str) -> Call | None:
+        """Whose check is this?"""
+        return self._by_ufrag.get(ufrag)
+
+    def of_sid(self, sid: int) -> Call:
+        """The call of this sid; SessionError (not_found)."""
+        try:
+            return self._by_sid[sid]
+        except KeyError:
+            raise SessionError(
+                f"no session {sid:09x} here.", "It has ended, or belongs to another.", code="not_found"
+            ) from None
+
+    def sid_of(self, call: Call) -> int:
+        """The sid a call was created with."""
+        return self._sids[call]
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(list(self._by_sid.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_sid)
+
+    def __contains__(self, call: Call) -> bool:
+        return call in self._sids
+
+    def _refuse_taken(self, ufrag: str) -> None:
+        if ufrag in self._by_ufrag:
+            raise SessionError(f"ufrag {ufrag} is taken.", "Mint a fresh token.", code="conflict")
