@@ -136,6 +136,7 @@ def test_what_does_not_fit_is_refused(data: bytes, complaint: str) -> None:
     ("profile", "data", "found"),
     [
         (0xBEDE, "10aa 00 00 21bbcc 00", {1: b"\xaa", 2: b"\xbb\xcc"}),  # padding between elements
+        (0xBEDE, "10aa 10bb", {1: b"\xaa"}),  # the first of an id counts
         (0xBEDE, "10aa f0bb 30cc", {1: b"\xaa"}),  # id 15 ends it
         (0xBEDE, "10aa 3f0102", {1: b"\xaa"}),  # longer than what is left
         (0xBEDE, "02 aabbcc 10dd", {1: b"\xdd"}),  # id 0 with a length: skipped
@@ -147,7 +148,19 @@ def test_what_does_not_fit_is_refused(data: bytes, complaint: str) -> None:
     ],
 )
 def test_elements_up_to_the_first_that_does_not_fit(profile: int, data: str, found: dict[int, bytes]) -> None:
-    assert rtp.parse_extensions(profile, bytes.fromhex(data)) == found
+    raw = bytes.fromhex(data)
+    assert rtp.parse_extensions(profile, raw) == found
+    packet = rtp.RtpPacket(0, False, 0, 0, 0, b"", profile, raw)
+    assert {
+        number: packet.extension(number) for number in range(20) if packet.extension(number) is not None
+    } == found
+
+
+@given(st.sampled_from([0xBEDE, 0x1000]), st.binary(max_size=40), st.integers(0, 20))
+def test_one_element_is_the_one_of_all(profile: int, data: bytes, number: int) -> None:
+    packet = rtp.RtpPacket(0, False, 0, 0, 0, b"", profile, data)
+    assert packet.extension(number) == packet.extensions.get(number)
+    assert packet.extension(None) is None
 
 
 @pytest.mark.parametrize(
