@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
-from pyfastpath.transceiver.path import Path
+from pyfastpath.transceiver.path import Identity, Path, identity_of
 from pyfastpath.transceiver.requests import SessionError
 
 Call = TypeVar("Call", bound=Hashable)
@@ -15,11 +15,11 @@ class Roster(Generic[Call]):
     """One call may have several ufrags (ICE restarts) and several paths; it keeps the sid it was created with."""
 
     def __init__(self) -> None:
-        self.by_path: dict[Path, Call] = {}
+        self.by_identity: dict[Identity, Call] = {}
         self._by_sid: dict[int, Call] = {}
         self._by_ufrag: dict[str, Call] = {}
         self._ufrags: dict[Call, set[str]] = {}
-        self._paths: dict[Call, set[Path]] = {}
+        self._paths: dict[Call, dict[Identity, Path]] = {}
         self._sids: dict[Call, int] = {}
 
     def add(self, sid: int, ufrag: str, call: Call) -> None:
@@ -29,7 +29,7 @@ class Roster(Generic[Call]):
         self._refuse_taken(ufrag)
         self._by_sid[sid], self._sids[call] = call, sid
         self._by_ufrag[ufrag], self._ufrags[call] = call, {ufrag}
-        self._paths[call] = set()
+        self._paths[call] = {}
 
     def add_ufrag(self, ufrag: str, call: Call) -> None:
         """One more name of a call, after an ICE restart."""
@@ -39,27 +39,29 @@ class Roster(Generic[Call]):
 
     def learn(self, path: Path, call: Call) -> None:
         """Datagrams from this path are this call's from now on: its client has just proved the password there."""
-        before = self.by_path.get(path)
+        identity = identity_of(path)
+        before = self.by_identity.get(identity)
         if before is not None and before is not call:
-            self._paths[before].discard(path)
-        self.by_path[path] = call
-        self._paths[call].add(path)
+            self._paths[before].pop(identity, None)
+        self.by_identity[identity] = call
+        self._paths[call][identity] = path
 
     def forget(self, path: Path, call: Call) -> None:
         """Datagrams from this path are no longer this call's, if they still were."""
-        self._paths[call].discard(path)
-        if self.by_path.get(path) is call:
-            del self.by_path[path]
+        identity = identity_of(path)
+        self._paths[call].pop(identity, None)
+        if self.by_identity.get(identity) is call:
+            del self.by_identity[identity]
 
-    def remove(self, call: Call) -> set[Path]:
+    def remove(self, call: Call) -> list[Path]:
         """Forget a call; gives the paths that were its own."""
         del self._by_sid[self._sids.pop(call)]
         for ufrag in self._ufrags.pop(call):
             del self._by_ufrag[ufrag]
         paths = self._paths.pop(call)
-        for path in paths:
-            del self.by_path[path]
-        return paths
+        for identity in paths:
+            del self.by_identity[identity]
+        return list(paths.values())
 
     def of_ufrag(self, ufrag: str) -> Call | None:
         """Whose check is this?"""

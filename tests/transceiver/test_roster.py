@@ -2,6 +2,7 @@
 
 import pytest
 
+from pyfastpath.transceiver.path import identity_of
 from pyfastpath.transceiver.requests import SessionError
 from pyfastpath.transceiver.roster import Roster
 
@@ -22,7 +23,7 @@ def roster() -> Roster[str]:
 
 def test_a_call_is_found_by_each_of_its_names(roster):
     roster.learn(path(1), "alice")
-    assert roster.of_sid(1) == roster.of_ufrag("first") == roster.by_path[path(1)] == "alice"
+    assert roster.of_sid(1) == roster.of_ufrag("first") == roster.by_identity[identity_of(path(1))] == "alice"
     assert roster.sid_of("alice") == 1
     assert len(roster) == 2
     assert "alice" in roster
@@ -54,20 +55,28 @@ def test_an_ice_restart_adds_a_name(roster):
 def test_a_path_belongs_to_whoever_proved_its_password_last(roster):
     roster.learn(path(1), "alice")
     roster.learn(path(1), "bob")
-    assert roster.by_path[path(1)] == "bob"
+    assert roster.by_identity[identity_of(path(1))] == "bob"
     roster.forget(path(1), "alice")  # alice's is gone already: bob keeps it
-    assert roster.by_path[path(1)] == "bob"
-    assert roster.remove("alice") == set()
-    assert roster.remove("bob") == {path(1)}
-    assert roster.by_path == {}
+    assert roster.by_identity[identity_of(path(1))] == "bob"
+    assert roster.remove("alice") == []
+    assert roster.remove("bob") == [path(1)]
+    assert roster.by_identity == {}
 
 
 def test_nothing_is_left_of_a_call_that_ended(roster):
     roster.add_ufrag("again", "alice")
     roster.learn(path(1), "alice")
     roster.learn(path(2), "alice")
-    assert roster.remove("alice") == {path(1), path(2)}
+    assert roster.remove("alice") == [path(1), path(2)]
     assert roster.of_ufrag("first") is roster.of_ufrag("again") is None
     assert list(roster) == ["bob"]
-    assert roster.by_path == {}
+    assert roster.by_identity == {}
     roster.add(1, "first", "alice")  # the names are free again
+
+
+def test_another_socket_of_the_same_relay_is_the_same_path(roster):
+    roster.learn(path(1), "alice")
+    other = path(1, (bytes(16), 7001, 4))
+    assert roster.by_identity[identity_of(other)] == "alice"
+    roster.learn(other, "alice")
+    assert roster.remove("alice") == [other]
