@@ -39,8 +39,9 @@ FASTPATH_FLOORS = [
 PYFASTPATH_FLOORS = [
     "types errors",
     "config metrics log",
-    "wire.demux wire.red wire.rtp wire.sdp wire.siphash wire.stun wire.token relay.layout",
-    "wire.trunk",
+    "wire.demux wire.red wire.rtp wire.sdp wire.section wire.siphash wire.stun wire.token relay.layout",
+    "wire.trunk wire.offer",
+    "wire.answer",
     "registry.record",
     "registry.file registry.memory registry.remote",
     "registry.opening",
