@@ -94,7 +94,7 @@ def _parse_csrcs(data: bytes, count: int) -> tuple[int, ...]:
 
 
 def parse_extensions(profile: int, data: bytes) -> dict[int, bytes]:
-    """Elements by id, of the one-byte or the two-byte form; the first of an id. None of an unknown profile."""
+    """Elements by id, of the one-byte or the two-byte form; first of an id. None of an unknown profile."""
     if profile == ONE_BYTE_PROFILE:
         return _parse_one_byte(data)
     return _parse_two_byte(data) if profile & 0xFFF0 == TWO_BYTE_PROFILE else {}
