@@ -39,7 +39,8 @@ FASTPATH_FLOORS = [
 PYFASTPATH_FLOORS = [
     "types errors",
     "config metrics log",
-    "wire.demux wire.red wire.rtcp wire.rtp wire.sdp wire.section wire.siphash wire.stun wire.token relay.layout",
+    "wire.demux wire.red wire.rtcp wire.rtp wire.sdp wire.section wire.siphash wire.stun wire.token wire.twcc "
+    "relay.layout",
     "wire.trunk wire.offer",
     "wire.answer",
     "registry.record",
