@@ -20,7 +20,7 @@ import msgspec
 import typer
 
 from pyfastpath import __version__
-from pyfastpath.config import Field, fields, load, print_config
+from pyfastpath.config import Field, RelayConfig, fields, load, print_config
 from pyfastpath.config.document import has_flag
 from pyfastpath.errors import ConfigError, FastpathError
 from pyfastpath.tools import ctl
@@ -73,7 +73,7 @@ def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
     The command gets `file` and `flags` (key -> text or list of texts, None when not given).
     """
     own = inspect.signature(command, eval_str=True)
-    specs = [spec for spec in fields() if has_flag(spec)]
+    specs = [spec for spec in fields(RelayConfig) if has_flag(spec)]
 
     @functools.wraps(command)
     def wrapper(**given: Any) -> Any:

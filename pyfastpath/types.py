@@ -60,6 +60,30 @@ class Endpoint:
         return f"[{self.address}]:{self.port}" if self.family == 6 else f"{self.address}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class HttpAddress:
+    """Where an HTTP service of ours is: a UNIX socket or an ip:port."""
+
+    base_url: str  # without a slash at the end; a made-up host when unix_path is set
+    unix_path: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> HttpAddress:
+        """Read `unix:/run/x.sock`, `http://10.0.0.5:9000` or `https://…`. ValueError says what is wrong."""
+        if text.startswith("unix:"):
+            path = text.removeprefix("unix:")
+            if not path:
+                raise ValueError(f"{text!r} names no socket")
+            return cls("http://localhost", path)
+        match = re.fullmatch(r"https?://[^\s/?#@]+/?", text)
+        if match is None:
+            raise ValueError(f"{text!r} is neither unix:PATH nor http://ip:port")
+        return cls(text.rstrip("/"))
+
+    def __str__(self) -> str:
+        return f"unix:{self.unix_path}" if self.unix_path else self.base_url
+
+
 def canonical(address: IPAddress) -> IPAddress:
     """An IPv4-mapped IPv6 address (::ffff:a.b.c.d) as the IPv4 address it is."""
     return getattr(address, "ipv4_mapped", None) or address

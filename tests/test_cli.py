@@ -9,7 +9,7 @@ import pytest
 
 from pyfastpath import __version__
 from pyfastpath.cli import run
-from pyfastpath.config import fields
+from pyfastpath.config import RelayConfig, fields
 from pyfastpath.config.document import has_flag
 from tests.support.relay import free_port, running_relay
 
@@ -31,7 +31,7 @@ incarnation = 2
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch, tmp_path):
     """Variables of the machine play no part, and no relay of the machine is asked."""
-    for spec in fields():
+    for spec in fields(RelayConfig):
         monkeypatch.delenv(spec.variable, raising=False)
     monkeypatch.setenv("PYFASTPATH_ADMIN_SOCKET", str(tmp_path / "admin.sock"))
     monkeypatch.setenv("COLUMNS", "200")
@@ -40,7 +40,7 @@ def _clean_environment(monkeypatch, tmp_path):
 def test_the_help_of_relay_names_every_flag(capsys):
     assert run(["relay", "--help"]) == 0
     text = capsys.readouterr().out
-    for spec in fields():
+    for spec in fields(RelayConfig):
         assert (f"{spec.flag} " in text.replace("\n", " \n")) == has_flag(spec), spec.name
     assert "SIGHUP" in text
     assert "Exit codes" in text

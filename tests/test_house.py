@@ -225,7 +225,9 @@ TESTED_ELSEWHERE = {
     "fastpath/linux.pxd": "tests/fastpath/test_worker.py",
     "pyfastpath/relay/flowstates.py": "tests/relay/test_decision.py",
     "pyfastpath/__main__.py": "tests/test_cli.py",
+    "pyfastpath/config/checks.py": "tests/config/test_load.py",
     "pyfastpath/config/convert.py": "tests/config/test_load.py",
+    "pyfastpath/config/fields.py": "tests/config/test_model.py",
     "pyfastpath/config/rules.py": "tests/config/test_load.py",
     "pyfastpath/config/source.py": "tests/config/test_load.py",
 }

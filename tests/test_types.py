@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyfastpath.types import Endpoint, Secret, canonical
+from pyfastpath.types import Endpoint, HttpAddress, Secret, canonical
 
 ADDRESSES = st.ip_addresses()
 PORTS = st.integers(0, 65535)
@@ -45,6 +45,26 @@ def test_what_is_no_endpoint_is_refused_with_the_text(text):
 
 def test_ipv4_in_ipv6_never_stays_inside():
     assert Endpoint.parse("[::ffff:192.0.2.1]:9").address == ipaddress.ip_address("192.0.2.1")
+
+
+@pytest.mark.parametrize(
+    ("text", "base_url", "unix_path"),
+    [
+        ("unix:/run/x.sock", "http://localhost", "/run/x.sock"),
+        ("http://10.0.0.5:9000", "http://10.0.0.5:9000", ""),
+        ("https://[2001:db8::1]:9/", "https://[2001:db8::1]:9", ""),
+    ],
+)
+def test_an_http_address_is_a_socket_or_an_address(text, base_url, unix_path):
+    address = HttpAddress.parse(text)
+    assert (address.base_url, address.unix_path) == (base_url, unix_path)
+    assert HttpAddress.parse(str(address)) == address
+
+
+@pytest.mark.parametrize("text", ["", "unix:", "/run/x", "ftp://x", "http://", "http://x/path", "http://u@x"])
+def test_what_is_no_http_address_is_refused_with_the_text(text):
+    with pytest.raises(ValueError, match=repr(text)):
+        HttpAddress.parse(text)
 
 
 def test_a_secret_shows_nothing():

@@ -9,15 +9,16 @@ from typing import Any
 
 import msgspec
 
+from pyfastpath.config.fields import Field
+from pyfastpath.config.gateway import Transceiver
 from pyfastpath.config.lines import Path
-from pyfastpath.config.model import Backend, Field, Listen, RelayConfig, TokenKey, TrunkKey
+from pyfastpath.config.model import Backend, Listen, TokenKey, TrunkKey
 from pyfastpath.config.source import Source, did_you_mean
 from pyfastpath.errors import ConfigError
 from pyfastpath.types import Secret
 
 Expand = Callable[[str, Path, Source], dict[str, object]]
 HEX_HINT = "Write 32 hex digits: openssl rand -hex 16."
-HELP_HINT = "pyfastpath relay --help explains every key."
 
 
 def from_text(spec: Field, text: str) -> object:
@@ -27,9 +28,9 @@ def from_text(spec: Field, text: str) -> object:
 
 def convert(spec: Field, raw: object, source: Source) -> Any:
     """The typed value of one key. Raises ConfigError."""
-    kind = ANNOTATIONS[spec.name]
+    kind: Any = spec.annotation
     if not spec.is_list:
-        return _typed(raw, kind, (spec.name,), source)
+        return _typed(raw, kind, (spec.name,), source, hex_digits=spec.hex_digits)
     if not isinstance(raw, list | tuple):
         raise source.error((spec.name,), "expected a list", f"Write {spec.name} = [...].")
     element = typing.get_args(typing.get_args(kind)[0])[0]
@@ -49,12 +50,16 @@ def _element(item: object, kind: type, path: Path, source: Source) -> object:
     return value
 
 
-def _typed(raw: object, kind: Any, path: Path, source: Source) -> Any:
+def _typed(raw: object, kind: Any, path: Path, source: Source, *, hex_digits: bool = False) -> Any:
+    is_table = hasattr(kind, "__struct_fields__")  # the secret of a table is its `key`, always in hex
+
     def secret(_wanted: type, value: object) -> Secret:
-        key_path = path if path == ("admin_token",) else (*path, "key")
+        key_path = (*path, "key") if is_table else path
         if not isinstance(value, str):
-            raise source.error(key_path, "a secret is a text in quotes", HELP_HINT)
-        return Secret(value.encode()) if path == ("admin_token",) else _hex(value, key_path, source)
+            raise source.error(key_path, "a secret is a text in quotes", source.help_hint)
+        if is_table or (hex_digits and value):
+            return _hex(value, key_path, source)
+        return Secret(value.encode())
 
     try:
         return msgspec.convert(raw, kind, dec_hook=secret, strict=not source.is_text)
@@ -70,7 +75,7 @@ def _explained(text: str, raw: object, kind: Any, path: Path, source: Source) ->
     if field and "unknown" in message:
         return source.error((*path, field[1]), "unknown key", did_you_mean(field[1], kind.__struct_fields__))
     if field:
-        return source.error((*path, field[1]), "missing", HELP_HINT)
+        return source.error((*path, field[1]), "missing", source.help_hint)
     if message.startswith("Invalid enum value"):
         choices = ", ".join(typing.get_args(_literal(kind, path)))
         return source.error(
@@ -81,7 +86,7 @@ def _explained(text: str, raw: object, kind: Any, path: Path, source: Source) ->
     plain = message.replace("`", "")
     if source.is_text:
         plain = plain.replace(", got str", f", got {raw!r}")
-    return source.error(path, plain[:1].lower() + plain[1:], HELP_HINT)
+    return source.error(path, plain[:1].lower() + plain[1:], source.help_hint)
 
 
 def _literal(kind: Any, path: Path) -> Any:
@@ -123,10 +128,19 @@ def _backend_form(text: str, path: Path, source: Source) -> dict[str, object]:
     return {"id": name, "address": address}
 
 
-ANNOTATIONS = typing.get_type_hints(RelayConfig, include_extras=True)
+def _transceiver_form(text: str, path: Path, source: Source) -> dict[str, object]:
+    name, equals, control = text.partition("=")
+    if not equals:
+        raise source.error(
+            path, f"{text!r} is not id=address", "Write t1=unix:/run/t1.sock or t1=http://10.0.0.5:9000."
+        )
+    return {"id": name, "control": control}
+
+
 SHORT_FORMS: dict[type, Expand] = {
     Listen: _listen_form,
     Backend: _backend_form,
     TokenKey: _key_form("kid"),
     TrunkKey: _key_form("id"),
+    Transceiver: _transceiver_form,
 }

@@ -6,16 +6,13 @@ are all read from this struct. Rules that concern more than one key are in `rule
 
 from __future__ import annotations
 
-import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
 
+from pyfastpath.config.fields import Config, LogFormat, LogLevel, number, text
 from pyfastpath.types import Endpoint, Mode, Secret
-
-LogLevel = Literal["debug", "info", "warning", "error"]
-LogFormat = Literal["text", "json"]
 
 
 class Listen(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -102,163 +99,100 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         return Endpoint.parse(self.address)
 
 
-def _number(default_help: str, low: int, high: int, *, reload: bool = False) -> Meta:
-    return Meta(ge=low, le=high, description=default_help, extra={"reload": reload})
-
-
-def _text(help_text: str, *, reload: bool = False, secret: bool = False) -> Meta:
-    return Meta(description=help_text, extra={"reload": reload, "secret": secret})
-
-
-class RelayConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class RelayConfig(Config, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything `pyfastpath relay` can be told. Keys marked `reload` take effect on SIGHUP."""
 
-    listen: Annotated[tuple[Listen, ...], _text("public UDP addresses")] = (
+    COMMAND: ClassVar[str] = "relay"
+    PREFIX: ClassVar[str] = "PYFASTPATH_"
+
+    listen: Annotated[tuple[Listen, ...], text("public UDP addresses", metavar="IP:PORT")] = (
         Listen(address="0.0.0.0:3478", ingress=0),
     )
-    shards: Annotated[int, _number("socket sets and flow tables; 0: one a CPU, at least 2", 0, 64)] = 0
+    shards: Annotated[int, number("socket sets and flow tables; 0: one a CPU, at least 2", 0, 64)] = 0
     workers: Annotated[
-        int, _number("forwarding threads; 0: one a CPU from 4 CPUs on, else one less than the CPUs", 0, 64)
+        int, number("forwarding threads; 0: one a CPU from 4 CPUs on, else one less than the CPUs", 0, 64)
     ] = 0
-    pin: Annotated[bool, _text("pin every worker to a CPU of its own")] = True
+    pin: Annotated[bool, text("pin every worker to a CPU of its own")] = True
     spin: Annotated[
-        bool, _text("poll without sleeping: lowest latency, one CPU a worker always busy", reload=True)
+        bool, text("poll without sleeping: lowest latency, one CPU a worker always busy", reload=True)
     ] = False
     coalesce_us: Annotated[
         int,
-        _number(
+        number(
             "longest wait for more datagrams after a batch that was not full; 0: none", 0, 10_000, reload=True
         ),
     ] = 200
     receive_buffer_bytes: Annotated[
-        int, _number("SO_RCVBUF asked for on every client and trunk socket", 65_536, 1 << 30)
+        int, number("SO_RCVBUF asked for on every client and trunk socket", 65_536, 1 << 30)
     ] = 16 << 20
 
-    flows_max: Annotated[int, _number("flows a shard can hold (128 bytes of memory each)", 1, 1 << 24)] = (
+    flows_max: Annotated[int, number("flows a shard can hold (128 bytes of memory each)", 1, 1 << 24)] = (
         131_072
     )
-    routes_max: Annotated[int, _number("installed session routes (64 bytes of memory each)", 1, 1 << 26)] = (
+    routes_max: Annotated[int, number("installed session routes (64 bytes of memory each)", 1, 1 << 26)] = (
         1_048_576
     )
-    targets_max: Annotated[int, _number("distinct ip:port targets of plain backends", 1, 1 << 20)] = 65_536
-    route_ttl_s: Annotated[int, _number("life of a route that no flow has used", 1, 604_800, reload=True)] = (
+    targets_max: Annotated[int, number("distinct ip:port targets of plain backends", 1, 1 << 20)] = 65_536
+    route_ttl_s: Annotated[int, number("life of a route that no flow has used", 1, 604_800, reload=True)] = (
         3600
     )
 
     backends: Annotated[
-        tuple[Backend, ...], _text("where sessions go; more can be added while running", reload=True)
+        tuple[Backend, ...],
+        text("where sessions go; more can be added while running", reload=True, metavar="ID=IP:PORT"),
     ] = ()
     hash_policy: Annotated[
-        bool, _text("route ufrags nobody installed by rendezvous hashing over the backends", reload=True)
+        bool, text("route ufrags nobody installed by rendezvous hashing over the backends", reload=True)
     ] = False
-    cluster: Annotated[int, _number("cluster this relay serves, part of every token", 0, 4095)] = 0
+    cluster: Annotated[int, number("cluster this relay serves, part of every token", 0, 4095)] = 0
     token_keys: Annotated[
-        tuple[TokenKey, ...], _text("keys of token T1, by kid", reload=True, secret=True)
+        tuple[TokenKey, ...], text("keys of token T1, by kid", reload=True, secret=True)
     ] = ()
     allow_clients: Annotated[
         tuple[str, ...],
-        _text("private, loopback or link-local networks whose clients are served all the same", reload=True),
+        text(
+            "private, loopback or link-local networks whose clients are served all the same",
+            reload=True,
+            metavar="NETWORK",
+        ),
     ] = ()
 
-    plain_address: Annotated[str, _text("IPv4 source address towards plain backends")] = "0.0.0.0"
-    plain_ports: Annotated[int, _number("IPv4 source ports towards plain backends", 0, 60_000)] = 4096
-    plain_address_ipv6: Annotated[str, _text("IPv6 source address towards plain backends")] = "::"
-    plain_ports_ipv6: Annotated[int, _number("IPv6 source ports towards plain backends", 0, 60_000)] = 0
+    plain_address: Annotated[str, text("IPv4 source address towards plain backends")] = "0.0.0.0"
+    plain_ports: Annotated[int, number("IPv4 source ports towards plain backends", 0, 60_000)] = 4096
+    plain_address_ipv6: Annotated[str, text("IPv6 source address towards plain backends")] = "::"
+    plain_ports_ipv6: Annotated[int, number("IPv6 source ports towards plain backends", 0, 60_000)] = 0
 
-    trunk_address: Annotated[str, _text("address of the trunk sockets")] = "127.0.0.1"
-    trunk_port: Annotated[int, _number("first trunk port, shard n uses this + n; 0: no trunk", 0, 65_535)] = 0
-    trunk_mtu: Annotated[int, _number("longest trunk datagram in bytes", 576, 65_000, reload=True)] = 1400
+    trunk_address: Annotated[str, text("address of the trunk sockets")] = "127.0.0.1"
+    trunk_port: Annotated[int, number("first trunk port, shard n uses this + n; 0: no trunk", 0, 65_535)] = 0
+    trunk_mtu: Annotated[int, number("longest trunk datagram in bytes", 576, 65_000, reload=True)] = 1400
     trunk_keys: Annotated[
-        tuple[TrunkKey, ...], _text("keys of the trunk's tag, by id", reload=True, secret=True)
+        tuple[TrunkKey, ...], text("keys of the trunk's tag, by id", reload=True, secret=True)
     ] = ()
-    trunk_key_id: Annotated[int, _number("key that signs what this relay sends", 0, 3, reload=True)] = 0
-    trunk_insecure: Annotated[bool, _text("allow a trunk without key beyond loopback", reload=True)] = False
+    trunk_key_id: Annotated[int, number("key that signs what this relay sends", 0, 3, reload=True)] = 0
+    trunk_insecure: Annotated[bool, text("allow a trunk without key beyond loopback", reload=True)] = False
 
-    dscp_voice: Annotated[int, _number("DSCP of voice", 0, 63, reload=True)] = 46
-    dscp_voice_data: Annotated[int, _number("DSCP of voice with data channels", 0, 63, reload=True)] = 46
-    dscp_video: Annotated[int, _number("DSCP of video", 0, 63, reload=True)] = 34
-    dscp_bulk: Annotated[int, _number("DSCP of bulk and test traffic", 0, 63, reload=True)] = 0
+    dscp_voice: Annotated[int, number("DSCP of voice", 0, 63, reload=True)] = 46
+    dscp_voice_data: Annotated[int, number("DSCP of voice with data channels", 0, 63, reload=True)] = 46
+    dscp_video: Annotated[int, number("DSCP of video", 0, 63, reload=True)] = 34
+    dscp_bulk: Annotated[int, number("DSCP of bulk and test traffic", 0, 63, reload=True)] = 0
 
     drain_deadline_s: Annotated[
-        int, _number("SIGTERM: longest wait for live flows to end", 0, 604_800, reload=True)
+        int, number("SIGTERM: longest wait for live flows to end", 0, 604_800, reload=True)
     ] = 30
     admin_socket: Annotated[
-        str, _text("admin API, a UNIX socket of mode 0600; default: /run/pyfastpath.sock, or the user's own")
+        str, text("admin API, a UNIX socket of mode 0600; default: /run/pyfastpath.sock, or the user's own")
     ] = ""
-    admin_tcp: Annotated[str, _text("admin API on ip:port too; needs admin_token")] = ""
-    admin_token: Annotated[Secret, _text("bearer token of admin_tcp", secret=True)] = Secret(b"")
-    admin_token_file: Annotated[str, _text("file that holds admin_token")] = ""
-    health_listen: Annotated[str, _text("ip:port of /healthz, /readyz and /metrics; empty: none")] = (
+    admin_tcp: Annotated[str, text("admin API on ip:port too; needs admin_token")] = ""
+    admin_token: Annotated[Secret, text("bearer token of admin_tcp", secret=True)] = Secret(b"")
+    admin_token_file: Annotated[str, text("file that holds admin_token")] = ""
+    health_listen: Annotated[str, text("ip:port of /healthz, /readyz and /metrics; empty: none")] = (
         "127.0.0.1:9478"
     )
-    log_level: Annotated[LogLevel, _text("least level that is logged", reload=True)] = "info"
-    log_format: Annotated[LogFormat, _text("one line a record, as text or JSON")] = "text"
-    log_file: Annotated[str, _text("log file, reopened on SIGHUP; default: standard error")] = ""
+    log_level: Annotated[LogLevel, text("least level that is logged", reload=True)] = "info"
+    log_format: Annotated[LogFormat, text("one line a record, as text or JSON")] = "text"
+    log_file: Annotated[str, text("log file, reopened on SIGHUP; default: standard error")] = ""
 
     @property
     def dscp(self) -> tuple[int, int, int, int]:
         """DSCP by traffic class, in the order of TRAFFIC_CLASSES."""
         return self.dscp_voice, self.dscp_voice_data, self.dscp_video, self.dscp_bulk
-
-    def digest(self) -> str:
-        """12 hex digits that tell two configurations apart; computed without the secrets."""
-        plain = msgspec.json.encode(self, enc_hook=repr, order="deterministic")
-        return hashlib.sha256(plain).hexdigest()[:12]
-
-    def restart_keys(self, new: RelayConfig) -> list[str]:
-        """Keys that differ in `new` and that a reload cannot change."""
-        return [
-            spec.name
-            for spec in fields()
-            if not spec.reload and getattr(self, spec.name) != getattr(new, spec.name)
-        ]
-
-
-class Field(msgspec.Struct, frozen=True, kw_only=True):
-    """What the struct says about one key, for flags, environment, help and documents."""
-
-    name: str
-    type: object
-    help: str
-    default: object
-    reload: bool
-    secret: bool
-
-    @property
-    def flag(self) -> str:
-        """The command-line flag."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """The environment variable."""
-        return "PYFASTPATH_" + self.name.upper()
-
-    @property
-    def is_list(self) -> bool:
-        """Listed values: several in one variable, separated by commas; the flag may be repeated."""
-        return isinstance(self.type, msgspec.inspect.VarTupleType)
-
-
-def fields(struct: type[msgspec.Struct] = RelayConfig) -> list[Field]:
-    """The keys of a struct, in the order of their definition."""
-    described = msgspec.inspect.type_info(struct)
-    assert isinstance(described, msgspec.inspect.StructType)
-    return [_field(item) for item in described.fields]
-
-
-def _field(item: msgspec.inspect.Field) -> Field:
-    kind, text = item.type, ""
-    extra: dict[str, bool] = {}
-    while isinstance(kind, msgspec.inspect.Metadata):
-        text = (kind.extra_json_schema or {}).get("description", text)
-        extra |= kind.extra or {}
-        kind = kind.type
-    return Field(
-        name=item.name,
-        type=kind,
-        help=text,
-        default=item.default,
-        reload=bool(extra.get("reload")),
-        secret=bool(extra.get("secret")),
-    )

@@ -16,12 +16,19 @@ class Source:
     """A file, an environment variable, a flag or the defaults.
 
     lines: only of a file. folder: what relative paths start from. is_text: values are texts to be read.
+    command: whose settings they are.
     """
 
     where: str
     lines: Mapping[Path, int] = field(default_factory=dict)
     folder: FilePath = FilePath()
     is_text: bool = True
+    command: str = "relay"
+
+    @property
+    def help_hint(self) -> str:
+        """Where every key is explained."""
+        return f"pyfastpath {self.command} --help explains every key."
 
     def error(self, path: Path, message: str, hint: str) -> ConfigError:
         """The error for the value at `path`, with its line if this is a file."""

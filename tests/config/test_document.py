@@ -1,6 +1,16 @@
 """--print-config loads again; nothing printed shows a secret; the document names every key."""
 
-from pyfastpath.config import fields, load, print_config, redacted
+import pytest
+
+from pyfastpath.config import (
+    GatewayConfig,
+    RelayConfig,
+    TransceiverConfig,
+    fields,
+    load,
+    print_config,
+    redacted,
+)
 from pyfastpath.config.document import document
 
 KEY = "f0e1d2c3b4a5968778695a4b3c2d1e0f"
@@ -30,8 +40,12 @@ def test_secrets_are_redacted():
         assert "redacted" in text
 
 
-def test_the_document_names_every_key():
+@pytest.mark.parametrize("daemon", [RelayConfig, TransceiverConfig, GatewayConfig])
+def test_the_document_names_every_key(daemon):
     text = document()
-    for spec in fields():
-        assert f"| `{spec.name}` |" in text
-        assert (f"`{spec.flag}`" in text) == (not spec.secret)
+    section = text[text.index(f"## `pyfastpath {daemon.COMMAND}`") :]
+    for spec in fields(daemon):
+        assert f"| `{spec.name}` |" in section
+        assert (f"| `{spec.flag}` |" in text) or spec.secret
+    for table in ("listen", "backends", "token_keys", "trunk_keys", "transceivers"):
+        assert f"## `[[{table}]]`" in text

@@ -390,7 +390,7 @@ TWINS = {  # for every key a value that is not its default
 }
 
 
-@pytest.mark.parametrize("spec", fields(), ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", fields(RelayConfig), ids=lambda spec: spec.name)
 def test_flag_and_variable_are_twins(spec, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "token").write_text("0123456789abcdef\n")

@@ -10,7 +10,7 @@ SECRET = Secret(bytes(range(16)))
 
 
 def test_every_key_says_what_it_is():
-    for spec in fields():
+    for spec in fields(RelayConfig):
         assert spec.help, spec.name
         assert spec.flag == "--" + spec.name.replace("_", "-")
         assert spec.variable.startswith("PYFASTPATH_")
