@@ -39,14 +39,15 @@ FASTPATH_FLOORS = [
 PYFASTPATH_FLOORS = [
     "types errors",
     "config metrics log",
-    "wire.demux wire.red wire.rtcp wire.rtp wire.sdp wire.section wire.siphash wire.stun wire.token wire.twcc "
-    "relay.layout",
+    "wire.demux wire.red wire.rtcp wire.rtp wire.sdp wire.section wire.siphash wire.stun wire.token "
+    "wire.twcc relay.layout",
     "wire.trunk wire.offer",
     "wire.answer",
     "registry.record",
     "registry.file registry.memory registry.remote",
     "registry.opening",
     "transceiver.agent transceiver.counters transceiver.keys transceiver.path",
+    "transceiver.srtp",
     "relay.commands relay.listing relay.flowstates relay.rules",
     "relay.decision",
     "relay.backends relay.liveness relay.placement relay.sessions",

@@ -60,6 +60,7 @@ CLOSE_REASONS: Final[Names] = (
     ("fingerprint_mismatch", "the client's certificate is not the one of its offer"),
     ("too_long", "the longest duration of a call was reached"),
     ("drained", "the process stopped"),
+    ("fault", "a fault of ours or of the agent's: the log has its trace"),
     ("other", "another reason: the log has it"),
 )
 
