@@ -47,6 +47,8 @@ PYFASTPATH_FLOORS = [
     "registry.file registry.memory registry.remote",
     "registry.opening",
     "transceiver.agent transceiver.counters transceiver.keys transceiver.path",
+    "transceiver.pathcheck",
+    "transceiver.ice",
     "transceiver.srtp",
     "relay.commands relay.listing relay.flowstates relay.rules",
     "relay.decision",
