@@ -38,7 +38,7 @@ FASTPATH_FLOORS = [
 ]
 PYFASTPATH_FLOORS = [
     "types errors",
-    "config metrics log",
+    "config listeners metrics log",
     "wire.demux wire.red wire.rtcp wire.rtp wire.sdp wire.section wire.siphash wire.stun wire.token "
     "wire.twcc relay.layout",
     "wire.trunk wire.offer",

@@ -25,7 +25,7 @@ from pyfastpath.config.model import TokenKey
 from pyfastpath.types import HttpAddress, Secret
 
 Tls = Literal["", "self-signed"]
-CALL_KEY_BYTES = (32, 48, 64)  # AES-SIV, RFC 5297
+CALL_KEY_BYTES = 32
 CANDIDATES_MAX = 16  # a client tries each of them
 _ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^\s/?#]+")
 
@@ -85,7 +85,7 @@ class GatewayConfig(Config, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         tuple[str, ...],
         text("ip:port of the relays that clients are told, the best one first", metavar="IP:PORT"),
     ] = ()
-    call_max_s: Annotated[int, number("life of a call's token: no new flow may use it then", 1, 604_800)] = (
+    call_max_s: Annotated[int, number("life of a call's token: no new flow may use it then", 1, 86_400)] = (
         14_400
     )
 
@@ -174,10 +174,10 @@ def _keys(config: GatewayConfig) -> Iterator[Mistake]:
         yield Mistake(
             ("token_kid",), f"no token key has kid {config.token_kid}", "Name the kid of one of token_keys."
         )
-    if config.call_key and len(config.call_key.value) not in CALL_KEY_BYTES:
+    if config.call_key and len(config.call_key.value) != CALL_KEY_BYTES:
         yield Mistake(
             ("call_key",),
-            f"a key has {CALL_KEY_BYTES[0]} bytes, this one {len(config.call_key.value)}",
+            f"a key has {CALL_KEY_BYTES} bytes, this one {len(config.call_key.value)}",
             "Write 64 hex digits (openssl rand -hex 32).",
         )
 

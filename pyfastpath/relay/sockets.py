@@ -8,7 +8,6 @@ import errno
 import os
 import resource
 import socket
-import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
+from pyfastpath import listeners
 from pyfastpath.errors import SocketError
 from pyfastpath.types import Endpoint
 
@@ -134,20 +134,7 @@ def open_tcp(endpoint: Endpoint) -> int:
 
 def open_unix(path: Path) -> int:
     """A listening UNIX socket of mode 0600; takes the place of one whose owner is gone."""
-    _remove_stale(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        os.fchmod(sock.fileno(), 0o600)  # bind() makes the file with the socket's own mode: never wider
-        sock.bind(str(path))
-        path.chmod(0o600)
-        sock.listen(LISTEN_BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise SocketError(
-            f"cannot make the admin socket {path}: {error.strerror}.",
-            "Set admin_socket to a path in a directory that exists and this user may write.",
-        ) from error
-    return sock.detach()
+    return listeners.open_unix(path, key="admin_socket", owner="relay").detach()
 
 
 def reserve_descriptors(count: int) -> None:
@@ -258,22 +245,3 @@ def _explained(endpoint: Endpoint, protocol: str, error: OSError) -> tuple[str, 
     number = error.errno or 0
     message, hint = _REFUSALS.get(number, (os.strerror(number), "`pyfastpath doctor` shows what is missing."))
     return f"{protocol} {endpoint}: {message}.", hint
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove a socket file nobody listens behind; SocketError when somebody does or it is no socket."""
-    try:
-        mode = path.stat().st_mode
-    except OSError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise SocketError(f"{path} exists and is no socket.", "Set admin_socket to another path.")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        try:
-            sock.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
-            return
-        except OSError as error:
-            raise SocketError(f"{path}: {error.strerror}.", "Set admin_socket to another path.") from error
-    raise SocketError(f"another relay answers on {path}.", "Stop it, or give this one its own admin_socket.")
