@@ -47,7 +47,7 @@ PYFASTPATH_FLOORS = [
     "registry.file registry.memory registry.remote",
     "registry.opening",
     "transceiver.agent transceiver.counters transceiver.keys transceiver.path",
-    "transceiver.pathcheck",
+    "transceiver.certificate transceiver.pathcheck",
     "transceiver.ice",
     "transceiver.srtp",
     "relay.commands relay.listing relay.flowstates relay.rules",
