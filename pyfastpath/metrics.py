@@ -1,4 +1,4 @@
-"""The one list of metrics. The collector in `relay` fills it, docs/metrics.md is printed from it.
+"""The one list of metrics. Each process's collector fills its own part, docs/metrics.md is printed from it.
 
 Prometheus conventions: prefix fastpath_, base units, counters end in _total. Labels never name a client.
 """
@@ -109,7 +109,44 @@ BUILD_INFO = Metric(
     "fastpath_build_info", "info", "Version of the relay and of Python", ("version", "python")
 )
 
+# The signalling gateway. Routes and outcomes are fixed words; nothing here names a call or a client.
+GATEWAY_REQUESTS = _counter("gateway_requests", "HTTP requests answered", ("route", "status"))
+GATEWAY_REQUEST_SECONDS = Metric(
+    "fastpath_gateway_request_seconds", "histogram", "Whole request to whole answer, event streams apart",
+    ("route",),
+)  # fmt: skip
+GATEWAY_CALLS = _counter("gateway_calls", "Requests for a new call by what became of them", ("outcome",))
+GATEWAY_PLACEMENT_SECONDS = Metric(
+    "fastpath_gateway_placement_seconds", "histogram", "Offer to answer, failed attempts included"
+)
+GATEWAY_PLACEMENT_FAILURES = _counter(
+    "gateway_placement_failures", "Attempts to place a call that failed, the next was tried", ("reason",)
+)
+GATEWAY_TRANSCEIVERS = _gauge("gateway_transceivers", "Live transceivers by state", ("state",))
+GATEWAY_SESSIONS = _gauge("gateway_sessions", "Sessions the live transceivers reported")
+GATEWAY_SESSIONS_MAX = _gauge("gateway_sessions_max", "Sessions those that take new calls can hold")
+GATEWAY_STREAMS = _gauge("gateway_streams", "Event streams of calls that are open")
+GATEWAY_LOST = _counter("gateway_lost", "Event streams that ended because the transceiver was gone", ())
+GATEWAY_CONNECTIONS = _gauge("gateway_connections", "Open HTTP connections of clients")
+GATEWAY_CONNECTIONS_CUT = _counter(
+    "gateway_connections_cut", "HTTP connections closed on purpose, by reason", ("reason",)
+)
+GATEWAY_READY = _gauge("gateway_ready", "1 when /readyz says yes")
+GATEWAY_DRAINING = _gauge("gateway_draining", "1 while this gateway takes no new call")
+
 METRICS: tuple[Metric, ...] = tuple(value for value in list(vars().values()) if isinstance(value, Metric))
+GATEWAY_METRICS = tuple(metric for metric in METRICS if metric.name.startswith("fastpath_gateway_"))
+TRANSCEIVER_METRICS = tuple(metric for metric in METRICS if metric.name.startswith("fastpath_transceiver_"))
+RELAY_METRICS = tuple(
+    metric for metric in METRICS if metric not in GATEWAY_METRICS and metric not in TRANSCEIVER_METRICS
+)
+GATEWAY_ROUTES = (
+    "calls", "hangup", "events", "restart", "client_secrets", "whip", "whip_session", "page", "preflight",
+    "other",
+)  # fmt: skip
+GATEWAY_OUTCOMES = ("placed", "refused", "no_capacity", "failed")
+GATEWAY_FAILURES = ("unreachable", "no_capacity", "draining", "failed")
+GATEWAY_CUTS = ("too_many", "slow_request", "slow_reader")
 FLOW_CHANGE_STATES = (
     "confirmed", "expired", "replaced", "closed", "taught", "copied",
     "provisional_created", "provisional_evicted", "provisional_expired",
@@ -123,12 +160,10 @@ def document() -> str:
     parts = [
         "# Metrics\n",
         "Printed by `make docs` from `pyfastpath/metrics.py` and `fastpath/layout.h`; a test compares.",
-        "All of them are on `http://127.0.0.1:9478/metrics` (`health_listen`).\n",
-        "## All metrics\n",
-        _table(
-            ("metric", "kind", "labels", "what it says"),
-            [(f"`{metric.name}`", metric.kind, ", ".join(metric.labels), metric.help) for metric in METRICS],
-        ),
+        "Each process has its own at `/metrics` of its `health_listen`: relay 9478, transceiver 9479,",
+        "gateway 9480.\n",
+        "## Relay\n",
+        _metrics(RELAY_METRICS),
         f"States of `{FLOW_CHANGES.name}`: {', '.join(FLOW_CHANGE_STATES)}.",
         "Directions: `up` (towards the backend) and `down` (towards the client).\n",
         f"## Drop reasons (`{DROPPED.name}`)\n",
@@ -138,9 +173,22 @@ def document() -> str:
         "## Conservation\n",
         "For every shard and direction `received = forwarded + punted + Σ dropped`. What the kernel dropped",
         f"before the relay saw it (`{KERNEL_DROPPED.name}`) and what a restart sent twice",
-        f"(`{DUPLICATED.name}`) stand beside.",
+        f"(`{DUPLICATED.name}`) stand beside.\n",
+        *(("## Transceiver\n", _metrics(TRANSCEIVER_METRICS)) if TRANSCEIVER_METRICS else ()),
+        "## Gateway\n",
+        _metrics(GATEWAY_METRICS),
+        f"Routes: {', '.join(GATEWAY_ROUTES)}. Outcomes of a call: {', '.join(GATEWAY_OUTCOMES)}.",
+        f"Reasons of a failed placement: {', '.join(GATEWAY_FAILURES)}; of a closed connection:",
+        f"{', '.join(GATEWAY_CUTS)}.",
     ]
     return "\n".join(parts) + "\n"
+
+
+def _metrics(listed: tuple[Metric, ...]) -> str:
+    return _table(
+        ("metric", "kind", "labels", "what it says"),
+        [(f"`{metric.name}`", metric.kind, ", ".join(metric.labels), metric.help) for metric in listed],
+    )
 
 
 def _reasons(title: str, named: tuple[tuple[str, str], ...]) -> str:

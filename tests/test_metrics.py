@@ -10,10 +10,14 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from pyfastpath.metrics import METRICS, document
+from pyfastpath.metrics import METRICS, RELAY_METRICS, document
 from tests.support.relay import running_relay
 
-LABELS = {"shard", "direction", "reason", "backend", "state", "hash", "version", "python"}
+LABELS = {"shard", "direction", "reason", "backend", "state", "hash", "version", "python"} | {
+    "route",
+    "status",
+    "outcome",
+}
 UNITS = ("seconds", "bytes", "ratio", "datagrams", "info", "total")
 FAMILIES = {
     "counter": core.CounterMetricFamily,
@@ -78,7 +82,7 @@ def test_a_relay_exports_all_of_them_and_nothing_else(tmp_path):
         text = reply.read().decode()
     families = {family.name: family for family in text_string_to_metric_families(text)}
     # The text format knows no info: it is a gauge of value 1 whose name keeps the suffix.
-    expected = {metric.name if metric.kind == "info" else metric.family: metric for metric in METRICS}
+    expected = {metric.name if metric.kind == "info" else metric.family: metric for metric in RELAY_METRICS}
     assert set(families) == set(expected)
     for name, metric in expected.items():
         assert families[name].type == ("gauge" if metric.kind == "info" else metric.kind)

@@ -33,8 +33,8 @@ def value(families: dict[str, Family], metric: metrics.Metric, **labels: str) ->
 
 def test_the_list_and_the_export_are_the_same(relay: Relay) -> None:
     families = scrape(relay)
-    assert set(families) == {metric.family for metric in metrics.METRICS}
-    for metric in metrics.METRICS:
+    assert set(families) == {metric.family for metric in metrics.RELAY_METRICS}
+    for metric in metrics.RELAY_METRICS:
         family = families[metric.family]
         assert (family.type, family.documentation) == (metric.kind, metric.help)
 
@@ -46,7 +46,7 @@ def test_names_and_labels_follow_the_conventions(relay: Relay) -> None:
             assert set(sample.labels) <= LABELS, "no label may name a client"
             if family.type == "counter":
                 assert sample.name == family.name + "_total"
-    for metric in metrics.METRICS:
+    for metric in metrics.RELAY_METRICS:
         if any(word in metric.name for word in ("second", "byte", "ratio")):
             assert metric.name.removesuffix("_total").endswith(UNITS), metric.name
 
