@@ -50,6 +50,7 @@ PYFASTPATH_FLOORS = [
     "transceiver.certificate transceiver.pathcheck",
     "transceiver.ice",
     "transceiver.srtp",
+    "transceiver.opus",
     "relay.commands relay.listing relay.flowstates relay.rules",
     "relay.decision",
     "relay.backends relay.liveness relay.placement relay.sessions",

@@ -21,6 +21,7 @@ COMMANDS = {  # what it is called: Debian's package
     "ip": "iproute2",
     "nft": "nftables",
     "gcc": "gcc",
+    "espeak-ng": "espeak-ng",
 }
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
