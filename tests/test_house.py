@@ -49,7 +49,7 @@ PYFASTPATH_FLOORS = [
     "transceiver.agent transceiver.counters transceiver.keys transceiver.path",
     "transceiver.certificate transceiver.pathcheck",
     "transceiver.ice",
-    "transceiver.srtp",
+    "transceiver.jitter transceiver.srtp",
     "transceiver.opus",
     "relay.commands relay.listing relay.flowstates relay.rules",
     "relay.decision",
