@@ -41,7 +41,7 @@ class Frame(Generic[Content]):
 @dataclass(frozen=True, slots=True)
 class Lost(Generic[Content]):
     """A packet that did not come. `timestamp` and `samples` (RTP clock) are what its neighbours suggest.
-    `following`: the content right behind it, whose in-band FEC may carry this one; None inside a longer gap."""
+    `following`: the content right behind it, whose in-band FEC may carry it; None inside a longer gap."""
 
     sequence: int
     timestamp: int
@@ -111,7 +111,10 @@ class OrderedBuffer(Generic[Content]):
         if is_copy and not self.wants(sequence):
             return
         number = self._unwrap(sequence)
-        if not self._is_begun or number > self._next + JUMP:
+        if not self._is_begun:
+            self._begin(number, timestamp)
+        elif number > self._next + JUMP:
+            self._counters.rtp_lost += number - self._next - len(self._held)
             self._begin(number, timestamp)
         elif number < self._next or number in self._held:
             self._count_useless(number)
@@ -184,6 +187,7 @@ class OrderedBuffer(Generic[Content]):
         if samples > SAMPLES_MAX:
             samples = SAMPLES
         timestamp = self._timestamp + samples & 0xFFFFFFFF
+        self._counters.rtp_lost += 1
         self._given_up[number] = None
         if len(self._given_up) > GIVEN_UP_MAX:
             del self._given_up[next(iter(self._given_up))]
