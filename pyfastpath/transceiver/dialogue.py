@@ -1,9 +1,9 @@
 """Who speaks when, and what the client is told about it: the contract between a session and its dialogue.
 
-A dialogue never touches audio. It is told what happened (the client wrote, the user began to speak, what the
-agent says began to play) and answers with two kinds of values: texts for the data channel (`next_event`) and
-commands that the session carries out on agent and playout (`next_command`). Times are seconds of one monotonic
-clock (`now`) or milliseconds of the call's received audio (`at_ms`).
+A dialogue never touches audio. It is told what happened (the client wrote, the user began to speak, what
+the agent says began to play) and answers with two kinds of values: texts for the data channel (`next_event`)
+and commands that the session carries out on agent and playout (`next_command`). Times are seconds of one
+monotonic clock (`now`) or milliseconds of the call's received audio (`at_ms`).
 
 Two dialogues exist: `realtime.turns` for agents that answer turn by turn and leave the conversation to the
 transceiver, `realtime.bridge` for agents whose external server makes the conversation's events itself.
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from pyfastpath.transceiver.agent import Event, ResponseRequest
 
-# Names a new thing: "event", "item", "resp", "sess", "conv", "call" -> the same word, "_", and random characters.
+# Names a new thing: "event", "item", "resp", "sess", "conv", "call" -> that word, "_", random characters.
 Ids = Callable[[str], str]
 
 
@@ -30,7 +30,7 @@ class Respond:
 
 @dataclass(frozen=True, slots=True)
 class CancelResponse:
-    """Drop what is queued to be played, call `agent.cancel(played_ms)`, then say `playout_cleared(played_ms)`:
+    """Drop what is queued to be played, call `agent.cancel(played_ms)`, say `playout_cleared(played_ms)`:
     always, and exactly once, even if nothing had been queued."""
 
 
@@ -48,7 +48,7 @@ class PassToAgent:
 
 @dataclass(frozen=True, slots=True)
 class UpdateSession:
-    """The session object in force is this one now: turn detection of the gate, `call.session` of the agent."""
+    """The session object in force is this one now: the gate's turn detection, the agent's `call.session`."""
 
     session: dict[str, Any]
 
@@ -57,14 +57,14 @@ Command = Respond | CancelResponse | ClearOutput | PassToAgent | UpdateSession
 
 
 class Dialogue(Protocol):
-    """What a session says to its dialogue. No method raises for what a client or an agent does wrong."""
+    """What a session says to its dialogue. No method raises for what a client does wrong."""
 
     @property
     def session(self) -> dict[str, Any]:
-        """The session object in force, in the shape of `session.created`. Replaced, never changed in place."""
+        """The session object in force, as `session.created` shows it. Replaced, never changed in place."""
 
     def open(self, now: float) -> None:
-        """A data channel is open: `session.created` is the first event on it. A second one changes nothing."""
+        """A data channel is open; `session.created` goes first. A second one changes nothing."""
 
     def close(self, now: float) -> None:
         """The data channel is gone; events are dropped until another one opens. The call goes on."""
@@ -82,16 +82,16 @@ class Dialogue(Protocol):
         """The first frame of what the agent said leaves."""
 
     def playout_stopped(self, now: float) -> None:
-        """All that was queued has been played and the agent has finished. Said after each `agent_finished` that
-        nothing cleared, also when nothing had been queued."""
+        """All that was queued has been played and the agent has finished. Said after each `agent_finished`
+        that nothing cleared, also when nothing had been queued."""
 
     def playout_cleared(self, played_ms: int, now: float) -> None:
-        """The queue was dropped after played_ms of it had been played: the answer to CancelResponse and ClearOutput."""
+        """The queue was dropped after played_ms of it: the answer to CancelResponse and ClearOutput."""
 
     def agent_said_text(self, text: str) -> None:
         """Words of what the agent is saying."""
 
-    def agent_finished(self, now: float) -> None:
+    def agent_finished(self) -> None:
         """The agent has no more audio for the response under way."""
 
     def agent_event(self, event: Event) -> None:
@@ -101,4 +101,4 @@ class Dialogue(Protocol):
         """The next message for the data channel (JSON), or None."""
 
     def next_command(self) -> Command | None:
-        """The next thing to do with agent and playout, or None. Ask again after each: one may lead to another."""
+        """The next thing to do with agent and playout, or None. Ask again: one may lead to another."""

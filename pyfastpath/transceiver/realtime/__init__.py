@@ -1,0 +1,1 @@
+"""The Realtime conversation on the data channel: events, session object, items, responses, turns."""
