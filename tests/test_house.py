@@ -56,6 +56,7 @@ PYFASTPATH_FLOORS = [
     "transceiver.ice",
     "transceiver.jitter transceiver.srtp",
     "transceiver.opus",
+    "transceiver.gate transceiver.playout",
     "relay.commands relay.listing relay.flowstates relay.rules",
     "relay.decision",
     "relay.backends relay.liveness relay.placement relay.sessions",
