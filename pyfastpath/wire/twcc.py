@@ -47,14 +47,19 @@ class TransportFeedback:
             yield self.base_sequence + number & 0xFFFF, None if delta is None else at
 
 
-def compose(arrivals: Sequence[tuple[int, int]], count: int) -> list[TransportFeedback]:
+def compose(
+    arrivals: Sequence[tuple[int, int]], count: int, first: int | None = None
+) -> list[TransportFeedback]:
     """Messages that report these packets: (unwrapped sequence number, arrival in ticks), in rising order of
-    the number, each number once. What lies between two numbers is reported as lost. Usually one message;
-    another begins where a delta or the number of packets does not fit. `count` is the first message's."""
+    the number, each number once. What lies between two numbers is reported as lost, and so is everything from
+    `first` (unwrapped) to the first arrival. Usually one message; another begins where a delta or the number
+    of packets does not fit. `count` is the first message's."""
     messages: list[TransportFeedback] = []
     at = 0
     while at < len(arrivals):
         base, first_ticks = arrivals[at]
+        if first is not None and not messages and 0 < base - first < PACKETS_MAX:
+            base = first
         reference = first_ticks // REFERENCE_TICKS
         deltas: list[int | None] = []
         before = reference * REFERENCE_TICKS
@@ -62,16 +67,14 @@ def compose(arrivals: Sequence[tuple[int, int]], count: int) -> list[TransportFe
             sequence, ticks = arrivals[at]
             if not -0x8000 <= ticks - before <= 0x7FFF or sequence - base >= PACKETS_MAX:
                 break
-            deltas += [None] * (sequence - base - len(deltas))
+            if sequence - base > len(deltas):
+                deltas += [None] * (sequence - base - len(deltas))
             deltas.append(ticks - before)
             before = ticks
             at += 1
         messages.append(
             TransportFeedback(
-                base & 0xFFFF,
-                reference % _REFERENCE_MODULUS,
-                count + len(messages) & 0xFF,
-                tuple(deltas),
+                base & 0xFFFF, reference % _REFERENCE_MODULUS, count + len(messages) & 0xFF, tuple(deltas)
             )
         )
     return messages

@@ -97,8 +97,17 @@ def test_a_pause_begins_another_message() -> None:
     assert second == TransportFeedback(11, 129, 5, (44,))
 
 
+def test_losses_before_the_first_arrival() -> None:
+    assert twcc.compose([(10, 300)], 0, first=7) == [TransportFeedback(7, 1, 0, (None, None, None, 44))]
+    assert twcc.compose([(10, 300)], 0, first=10) == [TransportFeedback(10, 1, 0, (44,))]
+    assert twcc.compose([(10, 300)], 0, first=12) == [TransportFeedback(10, 1, 0, (44,))]
+    pause = twcc.compose([(10, 300), (11, 300 + 0x8000)], 4, first=9)
+    assert [message.base_sequence for message in pause] == [9, 11]
+
+
 def test_nothing_arrived() -> None:
     assert twcc.compose([], 0) == []
+    assert twcc.compose([], 0, first=7) == []
 
 
 @given(st.binary(max_size=60) | st.binary(max_size=60).map(lambda tail: bytes(3) + b"\x09" + bytes(4) + tail))
