@@ -37,6 +37,11 @@ def _gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Metric:
     return Metric(f"fastpath_{name}", "gauge", text, labels)
 
 
+def _transceiver(kind: Kind, name: str, text: str, *labels: str) -> Metric:
+    suffix = {"counter": "_total", "info": "_info"}.get(kind, "")
+    return Metric(f"fastpath_transceiver_{name}{suffix}", kind, text, labels)
+
+
 # For every shard and direction: received = forwarded + punted + Σ dropped{reason}.
 RECEIVED = _counter("received_datagrams", "Datagrams (trunk: records) received", SHARD_DIRECTION)
 RECEIVED_BYTES = _counter("received_bytes", "Payload bytes received", SHARD_DIRECTION)
@@ -107,6 +112,76 @@ ENGINE_STARTS = _counter("engine_starts", "Engines the keeper has started", ())
 CONFIG_INFO = Metric("fastpath_config_info", "info", "Digest of the configuration in force", ("hash",))
 BUILD_INFO = Metric(
     "fastpath_build_info", "info", "Version of the relay and of Python", ("version", "python")
+)
+
+# The transceiver. Reasons, steps and kinds are those of transceiver.counters.
+TRANSCEIVER_SESSIONS = _transceiver("gauge", "sessions", "Sessions by state", "state")
+TRANSCEIVER_SESSIONS_MAX = _transceiver("gauge", "sessions_max", "Sessions this transceiver takes")
+TRANSCEIVER_OPENED = _transceiver("counter", "sessions_opened", "Sessions that were created")
+TRANSCEIVER_CLOSED = _transceiver("counter", "sessions_closed", "Sessions that ended, by reason", "reason")
+TRANSCEIVER_RECEIVED = _transceiver(
+    "counter", "received_datagrams", "Datagrams received, by trunk or directly"
+)
+TRANSCEIVER_RECEIVED_BYTES = _transceiver("counter", "received_bytes", "Payload bytes received")
+TRANSCEIVER_SENT = _transceiver("counter", "sent_datagrams", "Datagrams handed to the kernel or to the trunk")
+TRANSCEIVER_SENT_BYTES = _transceiver("counter", "sent_bytes", "Payload bytes sent")
+TRANSCEIVER_USED = _transceiver(
+    "counter", "used_datagrams", "Datagrams a session used: stun, dtls, rtp, rtcp", "kind"
+)
+TRANSCEIVER_DROPPED = _transceiver(
+    "counter", "dropped_datagrams", "Datagrams not used, by drop reason", "reason"
+)
+TRANSCEIVER_CONSERVATION = _transceiver(
+    "gauge", "conservation_error_datagrams", "received - used - dropped: anything but 0 is a bug"
+)
+TRANSCEIVER_TRUNK_DROPPED = _transceiver(
+    "counter", "trunk_dropped", "Trunk datagrams and records that were not believed, by reason", "reason"
+)
+TRANSCEIVER_HANDSHAKE = _transceiver(
+    "histogram", "handshake_seconds", "First DTLS record to the end of the handshake"
+)
+TRANSCEIVER_SETUP_STEP = _transceiver(
+    "histogram", "setup_step_seconds", "Creation of a session to this step", "step"
+)
+TRANSCEIVER_RTP_RECEIVED = _transceiver(
+    "counter", "rtp_received_packets", "RTP packets received and authentic"
+)
+TRANSCEIVER_RTP_SENT = _transceiver("counter", "rtp_sent_packets", "RTP packets sent")
+TRANSCEIVER_RTP_LOST = _transceiver(
+    "counter", "rtp_lost_packets", "RTP packets the jitter buffer gave up waiting for"
+)
+TRANSCEIVER_RTP_LATE = _transceiver("counter", "rtp_late_packets", "RTP packets that came after that")
+TRANSCEIVER_RTP_DUPLICATED = _transceiver("counter", "rtp_duplicated_packets", "RTP packets that came twice")
+TRANSCEIVER_RTP_REPAIRED = _transceiver(
+    "counter", "rtp_repaired_packets", "What stands in for lost packets", "how"
+)
+TRANSCEIVER_RTP_JITTER = _transceiver(
+    "histogram", "rtp_jitter_seconds", "Interarrival jitter of a client (RFC 3550)"
+)
+TRANSCEIVER_ROUND_TRIP = _transceiver(
+    "histogram", "round_trip_seconds", "Round trip to a client, from RTCP reports"
+)
+TRANSCEIVER_SRTP_FAILURES = _transceiver(
+    "counter", "srtp_failures", "SRTP and SRTCP packets that were refused, by reason", "reason"
+)
+TRANSCEIVER_BUFFER_DELAY = _transceiver(
+    "counter", "jitter_buffer_delay_seconds", "Time packets spent in the jitter buffer"
+)
+TRANSCEIVER_BUFFER_RELEASED = _transceiver(
+    "counter", "jitter_buffer_released_packets", "Packets the jitter buffer released"
+)
+TRANSCEIVER_DATA_RECEIVED = _transceiver(
+    "counter", "data_received_messages", "Messages received on data channels"
+)
+TRANSCEIVER_DATA_SENT = _transceiver("counter", "data_sent_messages", "Messages sent on data channels")
+TRANSCEIVER_LOOP_LAG = _transceiver(
+    "histogram", "event_loop_lag_seconds", "How much later than asked a timer was served"
+)
+TRANSCEIVER_READY = _transceiver("gauge", "ready", "1 when /readyz says yes")
+TRANSCEIVER_DRAINING = _transceiver("gauge", "draining", "1 while this transceiver takes no new session")
+TRANSCEIVER_CONFIG_INFO = _transceiver("info", "config", "Digest of the configuration in force", "hash")
+TRANSCEIVER_BUILD_INFO = _transceiver(
+    "info", "build", "Version of the transceiver and of Python", "version", "python"
 )
 
 # The signalling gateway. Routes and outcomes are fixed words; nothing here names a call or a client.

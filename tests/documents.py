@@ -5,10 +5,11 @@ from pathlib import Path
 
 from pyfastpath import metrics
 from pyfastpath.config import document as config
+from pyfastpath.transceiver import collector
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS: dict[str, Callable[[], str]] = {
-    "docs/metrics.md": metrics.document,
+    "docs/metrics.md": lambda: metrics.document() + collector.document(),
     "docs/config.md": config.document,
 }
 

@@ -57,6 +57,8 @@ PYFASTPATH_FLOORS = [
     "transceiver.jitter transceiver.srtp",
     "transceiver.opus",
     "transceiver.gate transceiver.playout",
+    "transceiver.health transceiver.starts",
+    "transceiver.collector",
     "relay.commands relay.listing relay.flowstates relay.rules",
     "relay.decision",
     "relay.backends relay.liveness relay.placement relay.sessions",

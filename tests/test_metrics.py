@@ -17,6 +17,9 @@ LABELS = {"shard", "direction", "reason", "backend", "state", "hash", "version",
     "route",
     "status",
     "outcome",
+    "kind",
+    "step",
+    "how",
 }
 UNITS = ("seconds", "bytes", "ratio", "datagrams", "info", "total")
 FAMILIES = {
