@@ -1,6 +1,7 @@
 """What a connection and a session report: values, taken with `next_event` until it gives None.
 
-A received RTP packet is reported as the RtpPacket itself: it is the one event there are thousands of.
+A received RTP packet is reported as the RtpPacket itself: it is the one event there are thousands of. What
+concerns paths is reported as ICE says it (ice.PathAdded, PathRemoved, PathSelected).
 """
 
 from __future__ import annotations
@@ -8,31 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pyfastpath.transceiver.path import Path
-
 State = Literal["created", "connecting", "live", "closing", "closed"]
-
-
-@dataclass(frozen=True, slots=True)
-class PathLearnt:
-    """A client that knows the password has asked from this path: datagrams from it belong to this session."""
-
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class PathForgotten:
-    """Datagrams from this path are no longer this session's."""
-
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class PathSelected:
-    """Media takes this path from now on. `previous`: the one before, None for the first."""
-
-    path: Path
-    previous: Path | None
 
 
 @dataclass(frozen=True, slots=True)
