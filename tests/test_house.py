@@ -54,7 +54,7 @@ PYFASTPATH_FLOORS = [
     "transceiver.realtime.bridge transceiver.realtime.turns",
     "transceiver.certificate transceiver.pathcheck transceiver.records",
     "transceiver.dtls transceiver.ice",
-    "transceiver.jitter transceiver.srtp",
+    "transceiver.jitter transceiver.reception transceiver.srtp",
     "transceiver.opus",
     "transceiver.gate transceiver.playout",
     "transceiver.events",
