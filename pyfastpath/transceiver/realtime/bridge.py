@@ -42,7 +42,8 @@ class BridgeDialogue:
         self._outbox = Outbox(ids)
         self._commands: deque[Command] = deque()
         self._has_server_session = False
-        self._segments: list[Segment] = []  # queued or played since the playout was last empty
+        self._early_error: Json | None = None
+        self._segments: list[Segment] = []  # of answers that are queued or being played
         self._is_audible = False
         self._is_generating = False  # the server has a response under way
 
@@ -60,9 +61,15 @@ class BridgeDialogue:
         return self._commands.popleft() if self._commands else None
 
     def open(self, now: float) -> None:
-        """The data channel is open; what the server said before is made up for by its newest session."""
-        if self._outbox.open() and self._has_server_session:
+        """The data channel is open. Of what the server said before, its newest session and its last error
+        are told now: a server that refuses a call does so at once, before any data channel is there."""
+        if not self._outbox.open():
+            return
+        if self._has_server_session:
             self._emit("session.created", session=self._session)
+        if self._early_error:
+            self._outbox.put(self._early_error)
+            self._early_error = None
 
     def close(self, now: float) -> None:
         """The data channel is gone."""
@@ -99,27 +106,23 @@ class BridgeDialogue:
             self._emit("output_audio_buffer.started", response_id=self._segments[0].response_id)
 
     def playout_stopped(self, now: float) -> None:
-        """All of an answer has been played."""
-        if self._is_audible:
-            self._emit("output_audio_buffer.stopped", response_id=self._segments[-1].response_id)
-        self._forget()
+        """All of an answer has been played; the next one may be queued already."""
+        if self._segments:
+            played = self._segments[0].response_id
+            if self._is_audible:
+                self._emit("output_audio_buffer.stopped", response_id=played)
+            self._segments = [segment for segment in self._segments if segment.response_id != played]
+        self._is_audible = False
 
     def playout_cleared(self, played_ms: int, now: float) -> None:
-        """The answer was cut off: tell the client, and the server what of it was heard."""
+        """Everything queued was cut off: tell the client, and the server what of it was heard."""
         if self._is_audible:
-            self._emit("output_audio_buffer.cleared", response_id=self._segments[-1].response_id)
+            self._emit("output_audio_buffer.cleared", response_id=self._segments[0].response_id)
         for item_id, content_index, heard_ms in _heard(self._segments, played_ms):
-            self._commands.append(
-                PassToAgent(
-                    {
-                        "type": "conversation.item.truncate",
-                        "item_id": item_id,
-                        "content_index": content_index,
-                        "audio_end_ms": heard_ms,
-                    }
-                )
-            )
-        self._forget()
+            truncate = {"item_id": item_id, "content_index": content_index, "audio_end_ms": heard_ms}
+            self._commands.append(PassToAgent({"type": "conversation.item.truncate", **truncate}))
+        self._segments = []
+        self._is_audible = False
 
     # ---- from the server, by way of the agent -----------------------------------------------------
 
@@ -143,6 +146,8 @@ class BridgeDialogue:
             self._is_generating = True
         elif kind == "response.done":
             self._is_generating = False
+        if kind == "error" and not self._outbox.is_open:
+            self._early_error = dict(event)
         self._outbox.put(dict(event))
         if kind == "input_audio_buffer.speech_started" and interrupts(self._session):
             self._cut()
@@ -161,10 +166,6 @@ class BridgeDialogue:
             self._segments[-1] = last._replace(length_ms=last.length_ms + new.length_ms)
         else:
             self._segments.append(new)
-
-    def _forget(self) -> None:
-        self._segments.clear()
-        self._is_audible = False
 
     def _emit(self, kind: str, **fields: Any) -> None:
         self._outbox.put({"type": kind, **fields})

@@ -72,12 +72,14 @@ def parse_item(raw: Json) -> Json:
 
 def _parse_content(part: Json, role: str, index: int) -> Json:
     kind = part.get("type")
-    if role == "assistant" and isinstance(kind, str):
+    if not isinstance(kind, str):
+        kind = ""
+    elif role == "assistant":
         kind = BETA_CONTENT.get(kind, kind)
     if kind not in CONTENT[role]:
         raise EventError(
             "invalid_value",
-            f"A {role} message has no content of type {str(kind)[:50]!r}",
+            f"A {role} message has no content of type {kind[:50]!r}",
             f"Possible: {', '.join(sorted(CONTENT[role]))}.",
             param=f"item.content[{index}].type",
         )
