@@ -205,7 +205,9 @@ class Reception:
         self.round_trip_s: float | None = None
         self.lost_by_client = 0  # packets of ours, as its newest report says
         self._ssrc = ssrc
-        self._description = rtcp.SourceDescription(((ssrc, ((rtcp.CNAME, cname.encode()),)),))
+        description = rtcp.SourceDescription(((ssrc, ((rtcp.CNAME, cname.encode()),)),))
+        self._description = rtcp.build_compound([description])
+        self._nothing_to_report = rtcp.build_compound([rtcp.ReceiverReport(ssrc), description])
         self._ntp_offset_s = ntp_offset_s
         self._counters = counters
         self._sources: dict[int, Source] = {}
@@ -312,15 +314,18 @@ class Reception:
         """Everything that is due, as one compound; none before that."""
         if now < self.due_s:
             return []
-        is_report_due = self._report_s <= now
-        packets = [self._report(now) if is_report_due else rtcp.ReceiverReport(self._ssrc), self._description]
-        packets += self._feedback(now)
+        head = b""
+        if self._report_s <= now:
+            head = rtcp.build_compound([self._report(now)]) + self._description
+        rest = rtcp.build_compound(self._feedback(now))
         self.due_s = min(self._report_s, self._feedback_s, self._missing.due_s if self._missing else inf)
-        return [rtcp.build_compound(packets)] if is_report_due or len(packets) > 2 else []
+        # A compound begins with a report and a description (RFC 3550, section 6.1), due or not.
+        return [(head or self._nothing_to_report) + rest] if head or rest else []
 
     def goodbye(self, now: float) -> bytes:
         """The last compound: a report, and BYE."""
-        return rtcp.build_compound([self._report(now), self._description, rtcp.Bye((self._ssrc,))])
+        report = rtcp.build_compound([self._report(now)])
+        return report + self._description + rtcp.build_compound([rtcp.Bye((self._ssrc,))])
 
     def _begin(self, now: float) -> None:
         if self._report_s == inf:
