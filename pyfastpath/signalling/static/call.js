@@ -15,7 +15,7 @@ const CONNECT_MS = 15_000;
 const EVENTS = "oai-events";
 
 export class Call extends EventTarget {
-  #agent; #processing; #key;
+  #processing; #key;
   #began = performance.now();
   #stop = new AbortController();
   #steps = new Map();
@@ -23,11 +23,10 @@ export class Call extends EventTarget {
   state = "connecting";
   failure = null;
 
-  // agent: a name the server knows; processing: echo cancellation and the like; key: "" or a bearer key.
+  // agent: a name the server knows, or "own" for the one it was started with; processing: echo cancellation and the like; key: "" or a bearer key.
   constructor({ agent, processing, key }) {
     super();
-    Object.assign(this, { agent });
-    this.#agent = agent;
+    this.agent = agent;
     this.#processing = processing;
     this.#key = key;
   }
@@ -93,14 +92,14 @@ export class Call extends EventTarget {
     this.#done("offer");
 
     this.#begin("answer");
-    const session = { type: "realtime", model: this.#agent };
+    const session = { type: "realtime", ...(this.agent === "own" ? {} : { model: this.agent }) };
     const { answer, address } = await placeCall(pc.localDescription.sdp, session, this.#key, this.#stop.signal);
     this.#done("answer");
     this.#address = address;
     if (this.state === "ended") return void hangUp(address, this.#key);
 
     this.#begin("ice");
-    this.#relays = [...new Set([...answer.matchAll(/^a=candidate:\S+ 1 udp \d+ (\S+) (\d+)/gim)].map(([, ip, port]) => `${ip}:${port}`))].join(" or ");
+    this.#relays = relaysOf(answer);
     this.#alarm = setTimeout(() => this.end(noWay(this.#relays)), CONNECT_MS);
     this.#follow();
     try {
@@ -174,7 +173,7 @@ export class Call extends EventTarget {
       if (name === "lost") this.end(lost(), { quietly: true });
       if (name === "state") {
         this.#tell("server", data);
-        if (data.state === "closed") this.end(closedByServer(data.reason), { quietly: true });
+        if (data.state === "closing" || data.state === "closed") this.end(closedByServer(data.reason), { quietly: true });
       }
       return this.state !== "ended";
     });
@@ -197,4 +196,11 @@ export class Call extends EventTarget {
   #tell(type, detail = undefined) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
+}
+
+// "203.0.113.9:3478 or [2001:db8::1]:3478": the candidates of an answer, for people.
+function relaysOf(answer) {
+  const found = answer.matchAll(/^a=candidate:\S+ 1 udp \d+ (\S+) (\d+)/gim);
+  const names = Array.from(found, ([, host, port]) => (host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`));
+  return [...new Set(names)].join(" or ");
 }

@@ -76,9 +76,16 @@ export const lost = () =>
   new Failure("lost", "The transceiver of this call is gone.", "Start again: another one takes the next call.");
 
 const REASONS = {
-  consent_expired: "The server no longer heard this browser.",
-  duration: "The call reached its longest allowed time.",
+  consent_expired: "The server no longer hears this browser.",
+  too_long: "The call reached its longest allowed time.",
+  no_check: "The relay heard nothing from this browser.",
+  no_handshake: "The encryption handshake failed.",
+  dtls_failed: "The encryption handshake failed.",
+  fingerprint_mismatch: "The encryption handshake failed.",
+  agent_lost: "The agent went away.",
+  fault: "The server made a mistake and ended the call.",
 };
 
+// Reasons are the transceiver's own words; one that is not known here is shown as it is.
 export const closedByServer = (reason) =>
   new Failure("closed", REASONS[reason] ?? "The server ended the call.", reason && !REASONS[reason] ? `It says: ${reason.replaceAll("_", " ")}.` : "");

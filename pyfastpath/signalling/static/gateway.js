@@ -4,6 +4,7 @@ import { brokenAnswer, lateGateway, refusal, silentGateway } from "./failure.js"
 
 const ANSWER_MS = 10_000;
 
+const calls = () => new URL("v1/realtime/calls", document.baseURI).href;
 const authorization = (key) => (key ? { Authorization: `Bearer ${key}` } : {});
 
 // Sends the offer; returns the answer and the call's own address. Throws a Failure, or AbortError by `signal`.
@@ -16,7 +17,7 @@ export async function placeCall(offer, session, key, signal) {
   for (const cause of [late, signal]) cause.addEventListener("abort", () => stop.abort(), { once: true });
   let reply, answer;
   try {
-    reply = await fetch(new URL("v1/realtime/calls", document.baseURI), {
+    reply = await fetch(calls(), {
       method: "POST", headers: authorization(key), body, signal: stop.signal,
     });
     if (reply.ok) answer = await reply.text();
@@ -27,7 +28,8 @@ export async function placeCall(offer, session, key, signal) {
   if (!reply.ok) throw await refusal(reply);
   const location = reply.headers.get("Location");
   if (!location) throw brokenAnswer(new Error("The answer has no Location."));
-  return { answer, address: new URL(location, reply.url).href.replace(/\/$/, "") };
+  // Only the id of it: the gateway's public address may be another one than this page was opened by.
+  return { answer, address: new URL(location.split("/").pop(), `${calls()}/`).href };
 }
 
 // Fire and forget, and good while the page closes: a server that misses it notices by itself.

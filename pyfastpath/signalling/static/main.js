@@ -40,6 +40,7 @@ $("key-form").addEventListener("submit", (event) => {
 });
 $("choices").addEventListener("change", showAgent);
 window.addEventListener("pagehide", () => call?.end());
+document.querySelector(`input[name=agent][value="${CSS.escape(location.hash.slice(1))}"]`)?.click(); // …/#tone
 showAgent();
 const barrier = obstacle();
 if (barrier) {

@@ -11,6 +11,15 @@ export const OWN_STEPS = {
   dtls: "DTLS connected",
   audio: "First audio",
 };
+const SERVER_STEPS = {
+  check: "First check",
+  path: "Path chosen",
+  handshake: "Handshake begins",
+  keys: "Keys agreed",
+  data: "Data channel",
+  media_in: "Audio in",
+  media_out: "Audio out",
+};
 const BEYOND_MS = 2_000; // a step longer than this (a parrot that waits for you) runs off the scale
 const ROOM = 1.1; // what runs off must be seen to
 
@@ -54,7 +63,7 @@ export class Waterfall {
     const marks = Object.entries(steps).filter(([, ms]) => typeof ms === "number").sort((a, b) => a[1] - b[1]);
     if (JSON.stringify(marks) === JSON.stringify(this.#marks)) return;
     this.#marks = marks;
-    this.#server.replaceChildren(...marks.map(([name]) => row(name, words(name))));
+    this.#server.replaceChildren(...marks.map(([name]) => row(name, SERVER_STEPS[name] ?? words(name))));
     this.#draw();
   }
 
@@ -112,10 +121,7 @@ function place(element, from, to, scale) {
   fill.style.width = `${percent(to) - percent(from)}%`;
 }
 
-const words = (name) => {
-  const text = name.replaceAll("_", " ").replace(/\b(ice|dtls|rtp|sdp|srtp|sctp)\b/g, (short) => short.toUpperCase());
-  return text[0].toUpperCase() + text.slice(1);
-};
+const words = (name) => name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
 
 export const milliseconds = (ms) =>
   ms >= 10_000 ? `${(ms / 1000).toFixed(0)} s` : ms >= 2_000 ? `${(ms / 1000).toFixed(1)} s` : `${ms.toFixed(ms > 0 && ms < 10 ? 1 : 0)} ms`;

@@ -4,6 +4,7 @@ export const AGENTS = {
   parrot: { name: "Parrot", icon: "icon-parrot", idle: "Say something. The parrot says it back." },
   echo: { name: "Echo", icon: "icon-echo", idle: "Hear yourself at once. Best with headphones." },
   tone: { name: "Tone", icon: "icon-tone", idle: "A steady tone, to hear that sound arrives." },
+  own: { name: "Agent", icon: "icon-agent", idle: "The agent this server was started with." },
 };
 
 export const STATES = { idle: "Ready", connecting: "Connecting", live: "Live", ended: "Ended" };
@@ -23,7 +24,7 @@ export const STEPS = {
   dtls: "Shaking hands…",
 };
 
-export const LIVE = { parrot: "Your turn: say something.", echo: "Say something.", tone: "Listen." };
+export const LIVE = { parrot: "Your turn: say something.", echo: "Say something.", tone: "Listen.", own: "Your turn." };
 export const SHAKY = "The connection is interrupted. Waiting for it to come back…";
 export const ended = (seconds) => `The call lasted ${clock(seconds)}.`;
 export const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
