@@ -1,6 +1,7 @@
 """RTCP of a session: numbers as RFC 3550 (and aiortc) has them, reports and feedback when they are due."""
 
 import random
+from pathlib import Path
 from types import SimpleNamespace
 
 import aiortc.rtcrtpreceiver
@@ -15,6 +16,7 @@ from pyfastpath.transceiver.counters import Counters
 from pyfastpath.transceiver.reception import Reception, Source
 from pyfastpath.wire import rtcp, rtp, twcc
 from pyfastpath.wire.offer import TRANSPORT_CC, AudioOffer
+from tests.support.pcap import read_capture
 
 OURS, THEIRS = 0x11111111, 0x22222222
 WALL_S = 1_700_000_000.0  # minus the monotonic clock
@@ -164,6 +166,29 @@ def test_each_source_has_its_block() -> None:
     assert isinstance(report, rtcp.ReceiverReport)
     assert {(block.ssrc, block.highest_sequence) for block in report.reports} == {(THEIRS, 2), (7, 503)}
     assert heard.packets_received == 7
+
+
+def test_a_real_call_of_chromium_over_loopback() -> None:
+    """Headers and extensions of SRTP are in the clear: what a real browser's audio is measured to be."""
+    capture = read_capture(Path(__file__).parents[1] / "pcaps" / "chromium-dtls12.pcap", 40_000)
+    heard = reception(nack=True, transport_cc=True)
+    told: list[int] = []
+    for each in capture.datagrams:
+        if each.upstream and each.payload[0] >> 6 == 2 and not rtp.is_rtcp(each.payload):
+            now = each.time_us / 1e6
+            for data in heard.rtcp_to_send(now):
+                told += [number for number, _ in feedback_in(data)]
+            heard.received(rtp.parse_packet(each.payload), now)
+    assert heard.packets_received > 400
+    assert heard.packets_lost == 0
+    assert 0 < heard.jitter_s < 0.02
+    assert told == [told[0] + place & 0xFFFF for place in range(len(told))]
+    assert len(told) > heard.packets_received - 10
+
+
+def feedback_in(data: bytes) -> list[tuple[int, int | None]]:
+    feedbacks = [said for said in rtcp.parse_compound(data) if isinstance(said, rtcp.Feedback)]
+    return [arrival for said in feedbacks for arrival in twcc.parse_feedback(said.fci).arrivals()]
 
 
 # ---- reports ------------------------------------------------------------------------------------------
