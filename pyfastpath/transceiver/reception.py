@@ -182,7 +182,7 @@ class Missing:
         return min((at for _, at, _ in self._asked.values()), default=inf)
 
     def take(self, now: float, again_s: float) -> tuple[int, ...]:
-        """Those to ask for now. Asked often enough, or too late: forgotten."""
+        """Those whose time has come. Asked often enough, or too late: forgotten."""
         due = []
         for number, (tries, at, end) in list(self._asked.items()):
             if at <= now < end:
