@@ -44,6 +44,12 @@ class Placement:
         """It got a call."""
         self._note(record).placed += 1
 
+    def gave_back(self, record: TransceiverRecord) -> None:
+        """It did not take the call it got."""
+        known = self._known(record)
+        if known is not None and known.placed:
+            known.placed -= 1
+
     def failed(self, record: TransceiverRecord) -> None:
         """It did not answer, or had no room."""
         self._note(record).has_failed = True

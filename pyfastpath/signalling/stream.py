@@ -1,0 +1,114 @@
+"""A call's event stream, passed through from its transceiver to the client.
+
+Bytes pass as they come. What the gateway adds is the end: when the transceiver's side breaks or falls
+silent before it said `closed`, the client learns at once that its call is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import StreamReader, web
+
+from pyfastpath.signalling.numbers import Numbers
+
+log = logging.getLogger("pyfastpath.signalling")
+
+HEADERS: Final = {
+    "Content-Type": "text/event-stream",
+    "Cache-Control": "no-store",
+    "X-Accel-Buffering": "no",  # a proxy between would hold events back
+    "X-Content-Type-Options": "nosniff",
+}
+LOST: Final = b'event: lost\ndata: {"state": "lost", "reason": "transceiver_gone"}\n\n'
+LINE_BYTES_MAX: Final = 64 << 10
+
+_CLOSED: Final = re.compile(rb'^data:.*"state": ?"closed"', re.MULTILINE)
+
+
+class ClosedWatch:
+    """Sees `closed` go by in a stream of bytes, whatever way they are cut."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
+        self._rest = b""
+
+    def see(self, chunk: bytes) -> None:
+        """The next bytes."""
+        whole, _, rest = (self._rest + chunk).rpartition(b"\n")
+        self.is_closed = self.is_closed or _CLOSED.search(whole) is not None
+        self._rest = rest[-LINE_BYTES_MAX:]
+
+
+@dataclass(slots=True)
+class Streams:
+    """The streams that are open: whoever drains ends them, and clients open them again elsewhere."""
+
+    numbers: Numbers
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+
+    def end(self) -> None:
+        """End them all, without a word about their calls."""
+        for task in self.tasks:
+            task.cancel()
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """One more, for as long as the block lasts."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        self.numbers.streams += 1
+        try:
+            yield
+        finally:
+            self.numbers.streams -= 1
+            self.tasks.discard(task)
+
+
+async def pass_on(request: web.Request, events: StreamReader, streams: Streams) -> web.StreamResponse:
+    """Send the stream until the call has ended, the transceiver is gone or the client is."""
+    reply, watch = _reply(), ClosedWatch()
+    with streams.open(), contextlib.suppress(ConnectionResetError):  # the client left
+        await reply.prepare(request)
+        async for chunk in _chunks(events):
+            watch.see(chunk)
+            await reply.write(chunk)
+        if not watch.is_closed:
+            await _lose(reply, streams.numbers)
+        await reply.write_eof()
+    return reply
+
+
+async def tell_lost(request: web.Request, streams: Streams) -> web.StreamResponse:
+    """A stream that says nothing else: the transceiver is announced as alive, but does not answer."""
+    reply = _reply()
+    with contextlib.suppress(ConnectionResetError):
+        await reply.prepare(request)
+        await _lose(reply, streams.numbers)
+        await reply.write_eof()
+    return reply
+
+
+def _reply() -> web.StreamResponse:
+    return web.StreamResponse(headers=HEADERS)
+
+
+async def _lose(reply: web.StreamResponse, numbers: Numbers) -> None:
+    numbers.lost += 1
+    log.warning("a call is lost: its transceiver is gone")
+    await reply.write(b"\n\n" + LOST)  # ends a half event first, which counts for nothing
+
+
+async def _chunks(events: StreamReader) -> AsyncIterator[bytes]:
+    """Until the end or a break, which are the same to whoever reads."""
+    with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+        while chunk := await events.readany():
+            yield chunk
