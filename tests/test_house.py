@@ -64,6 +64,7 @@ PYFASTPATH_FLOORS = [
     "transceiver.connection",
     "transceiver.session",
     "transceiver.answering",
+    "transceiver.association",
     "transceiver.seat",
     "transceiver.endpoint",
     "transceiver.health transceiver.starts",
