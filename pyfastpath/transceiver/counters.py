@@ -13,10 +13,7 @@ Names = tuple[tuple[str, str], ...]
 # Why a datagram is not used. The names are the labels of the metric.
 DROP_REASONS: Final[Names] = (
     ("not_webrtc", "first byte is neither STUN, DTLS nor RTP/RTCP (RFC 7983), or the datagram is empty"),
-    ("oversize", "longer than any datagram a session can use"),
     ("unknown_path", "not STUN, and from an address that no session knows"),
-    ("path_not_authenticated", "DTLS from an address that sent no authenticated Binding Request yet"),
-    ("path_not_selected", "media or DTLS from an address that a session knows but did not select"),
     ("session_over", "for a session that has ended"),
     ("stun_malformed", "looks like STUN but does not parse, or is a request without a usable USERNAME"),
     ("stun_bad_fingerprint", "a FINGERPRINT that is wrong or not the last attribute"),
@@ -26,11 +23,9 @@ DROP_REASONS: Final[Names] = (
     ("stun_bad_integrity", "a Binding Request without MESSAGE-INTEGRITY, or with one that fails"),
     ("stun_role_conflict", "the client claims to be controlled, as an ICE-lite agent always is (487)"),
     ("stun_replayed_transaction", "a transaction id that was seen on another path within 60 s"),
-    ("stun_too_many_paths", "a Binding Request from one address more than a session remembers"),
     ("stun_unexpected_response", "an answer to no check of ours, or from another path than it went to"),
     ("stun_bad_response", "an answer to a check of ours that fails MESSAGE-INTEGRITY or is an error"),
     ("dtls_malformed", "no DTLS record, or one the handshake refuses"),
-    ("dtls_half_open_full", "a first ClientHello while too many handshakes are under way"),
     ("dtls_failed", "DTLS of a session whose handshake has failed"),
     ("media_before_keys", "SRTP or SRTCP before the handshake is done"),
     ("srtp_replayed", "a sequence number or SRTCP index that came before"),
@@ -40,8 +35,6 @@ DROP_REASONS: Final[Names] = (
     ("srtp_too_many_ssrcs", "one source more than a session unprotects"),
     ("srtp_failed", "the cipher refused for another reason"),
     ("rtp_malformed", "authentic, but no RTP or RTCP packet"),
-    ("rtp_unknown_payload_type", "a payload type that was not negotiated"),
-    ("rtp_unknown_ssrc", "a second audio source in one session"),
 )
 
 # What is inside a datagram that was used.
@@ -52,6 +45,7 @@ SESSION_STATES: Final = ("created", "connecting", "live", "closing")
 CLOSE_REASONS: Final[Names] = (
     ("hangup", "the client ended the call, or the gateway did for him"),
     ("agent", "the agent hung up"),
+    ("agent_lost", "the agent's server went away"),
     ("closed_by_client", "the client closed DTLS"),
     ("consent_expired", "no authenticated check for 30 s (RFC 7675)"),
     ("no_check", "no Binding Request arrived in time"),

@@ -45,7 +45,14 @@ def test_every_reason_in_the_code_has_a_name() -> None:
         for path in SOURCES.rglob("*.py")
         for name in re.findall(r"\bdrop(?:ped)?\(\s*\"(\w+)\"", path.read_text())
     }
+    assert used
     assert not {(path, name) for path, name in used if name not in known}
+
+
+@pytest.mark.parametrize("names", [counters.DROP_REASONS, counters.SETUP_STEPS, counters.REPAIRS])
+def test_every_name_has_its_place_in_the_code(names: counters.Names) -> None:
+    code = "".join(path.read_text() for path in SOURCES.rglob("*.py") if path.stem != "counters")
+    assert not [name for name, _ in names if f'"{name}"' not in code]
 
 
 @pytest.mark.parametrize(
