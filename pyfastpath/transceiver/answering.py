@@ -14,6 +14,7 @@ from pyfastpath.transceiver.dialogue import Dialogue
 from pyfastpath.transceiver.ice import Credentials
 from pyfastpath.transceiver.pipeline import Pipeline
 from pyfastpath.transceiver.realtime.bridge import BridgeDialogue
+from pyfastpath.transceiver.realtime.events import EventError
 from pyfastpath.transceiver.realtime.turns import TurnDialogue
 from pyfastpath.transceiver.requests import CreateSession, SessionError
 from pyfastpath.transceiver.session import Session
@@ -84,7 +85,12 @@ class Answering:
         )
         session = Session(
             connection,
-            Pipeline(agent, offer.audio, counters=self._counters),
+            Pipeline(
+                agent,
+                offer.audio,
+                counters=self._counters,
+                timestamp=int.from_bytes(self._entropy(4), "big"),
+            ),
             self._dialogue(agent, request.session),
             agent,
             offer=offer,
@@ -96,9 +102,7 @@ class Answering:
         made.answer = self._build(made, request.ufrag, password, request.candidates)
         return made
 
-    def restart(
-        self, made: Made, ufrag: str, body: str, candidates: tuple[Endpoint, ...]
-    ) -> str:
+    def restart(self, made: Made, ufrag: str, body: str, candidates: tuple[Endpoint, ...]) -> str:
         """ICE restart by a whole offer or by a fragment (RFC 8840); the answer is of the same kind."""
         password = self._random_text(PASSWORD_CHARACTERS)
         if body.startswith("v=0"):
@@ -127,9 +131,11 @@ class Answering:
         )
 
     def _dialogue(self, agent: Agent, wanted: Mapping[str, Any]) -> Dialogue:
-        if agent.owns_conversation:
-            return BridgeDialogue(session=dict(wanted), ids=self._new_id)
-        return TurnDialogue(session=dict(wanted), ids=self._new_id, takes_turns=agent.takes_turns)
+        kind = BridgeDialogue if agent.owns_conversation else TurnDialogue
+        try:
+            return kind(session=dict(wanted), ids=self._new_id, takes_turns=agent.takes_turns)
+        except EventError as error:
+            raise SessionError(error.message, error.hint, code="invalid_session") from None
 
     def _new_id(self, kind: str) -> str:
         return f"{kind}_{self._random_text(ID_CHARACTERS)}"

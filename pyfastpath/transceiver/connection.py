@@ -82,7 +82,9 @@ class Connection:
         # Packets a client may ask for again, by sequence number; only a few do (no browser, by default).
         self._resendable: dict[int, bytes] | None = {} if offer.audio.nack else None
         self._payload_type = offer.audio.opus_payload_type
-        self._sequence = int.from_bytes(entropy(2), "big") >> 1  # random (RFC 3550), and far from its first wrap
+        self._sequence = (
+            int.from_bytes(entropy(2), "big") >> 1
+        )  # random (RFC 3550), and far from its first wrap
         self._srtp: SrtpSession | None = None
         self._path: Path | None = None
         self._dropped = False  # was the datagram in hand dropped?
@@ -199,7 +201,9 @@ class Connection:
                 self._dtls.start(now)  # the client side's first flight; nothing on the server's
                 self._follow_dtls()
         # What STUN says goes where the check came from, confirmed or not.
-        self._outgoing += [(path, datagram, ice.is_validated(path)) for path, datagram in ice.datagrams_to_send()]
+        self._outgoing += [
+            (path, datagram, ice.is_validated(path)) for path, datagram in ice.datagrams_to_send()
+        ]
 
     def _receive_dtls(self, data: bytes, now: float) -> None:
         if not self._begun:
@@ -244,7 +248,9 @@ class Connection:
         except WireError:
             self._drop("rtp_malformed")
             return
-        if path != self._path:  # authentic: should another socket of our relay have brought it, that one is followed
+        if (
+            path != self._path
+        ):  # authentic: should another socket of our relay have brought it, that one is followed
             self._ice.follow(path)
             self._follow_ice(now)
             self._path = self._ice.selected

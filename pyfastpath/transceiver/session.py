@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from pyfastpath.transceiver.agent import Agent, Event, Pcm
 from pyfastpath.transceiver.connection import Connection, Outgoing
@@ -36,6 +36,7 @@ from pyfastpath.transceiver.events import (
 from pyfastpath.transceiver.ice import PathAdded, PathRemoved, PathSelected
 from pyfastpath.transceiver.path import Path
 from pyfastpath.transceiver.pipeline import (
+    Dtmf,
     Pipeline,
     PlayoutStarted,
     PlayoutStopped,
@@ -75,11 +76,11 @@ class Session:
         self._longest_s = longest_s
         self.began_s = now
         self._deadline_s = now + SETUP_S
+        self._heard_ssrc: int | None = None
         self._wake_s: float | None = None
         self._woken = woken
         self._is_busy = False
-        self._wake_wish_s: float | None = None
-        self._hang_up_wish: str | None = None
+        self._wishes: deque[tuple[str, Any]] = deque()
         self._events: deque[SessionEvent] = deque()
 
     # ---- the five verbs ---------------------------------------------------------------------------
@@ -153,17 +154,23 @@ class Session:
         """Carry everything from part to part until all are quiet."""
         self._is_busy = True
         try:
-            while self._from_connection(now) or self._from_pipeline(now) or self._from_dialogue(now):
-                pass
+            self._carry(now)
             if self.state == "live":
                 for payload, timestamp, marker in self.pipeline.frames_to_send(now):
                     if self.connection.send_audio(payload, timestamp, marker, now):
                         self._step("media_out", now)
-                while self._from_pipeline(now) or self._from_dialogue(now):
-                    pass
-            self._grant(now)
+                self._carry(now)
         finally:
             self._is_busy = False
+
+    def _carry(self, now: float) -> None:
+        while (
+            self._from_connection(now)
+            or self._grant(now)
+            or self._from_pipeline(now)
+            or self._from_dialogue(now)
+        ):
+            pass
 
     # ---- from part to part ------------------------------------------------------------------------
 
@@ -192,8 +199,12 @@ class Session:
         return True
 
     def _hear(self, packet: RtpPacket, now: float) -> None:
-        if "media_in" not in self.steps_ms:
-            self._step("media_in", now)
+        if packet.ssrc != self._heard_ssrc:
+            if self._heard_ssrc is None:
+                self._step("media_in", now)
+            else:
+                self.pipeline.restart()
+            self._heard_ssrc = packet.ssrc
         self.pipeline.receive(packet, packet.extension(self._level_extension), now)
 
     def _from_pipeline(self, now: float) -> bool:
@@ -210,6 +221,10 @@ class Session:
             self.dialogue.playout_started(now)
         elif isinstance(event, PlayoutStopped):
             self.dialogue.playout_stopped(now)
+        elif isinstance(event, Dtmf):
+            self.dialogue.agent_event(
+                {"type": "input_audio_buffer.dtmf_event_received", "event": event.digit, "at_ms": event.at_ms}
+            )
         return True
 
     def _from_dialogue(self, now: float) -> bool:
@@ -237,13 +252,19 @@ class Session:
             self.agent.cancel(played_ms)
         self.dialogue.playout_cleared(played_ms, now)
 
-    def _grant(self, now: float) -> None:
+    def _grant(self, now: float) -> bool:
         """What the agent asked for meanwhile."""
-        if self._wake_wish_s is not None:
-            self._wake_s, self._wake_wish_s = now + self._wake_wish_s, None
-        if self._hang_up_wish is not None:
-            reason, self._hang_up_wish = self._hang_up_wish, None
-            self.close(reason, now)
+        if not self._wishes:
+            return False
+        wish, value = self._wishes.popleft()
+        if wish == "wake":
+            self._wake_s = now + value
+        elif wish == "finish":
+            self.pipeline.finish()
+            self.dialogue.agent_finished()
+        elif wish == "hang_up":
+            self.close(value, now)
+        return True
 
     # ---- steps and states -------------------------------------------------------------------------
 
@@ -282,23 +303,22 @@ class SessionCall:
         self._wish()
 
     def finish(self) -> None:
-        self._session.pipeline.finish()
-        self._session.dialogue.agent_finished()
-        self._wish()
+        self._wish("finish")
 
     def send_event(self, event: Event) -> None:
         self._session.dialogue.agent_event(event)
         self._wish()
 
     def wake_in(self, seconds: float) -> None:
-        self._session._wake_wish_s = seconds
-        self._wish()
+        self._wish("wake", seconds)
 
     def hang_up(self, reason: str) -> None:
-        self._session._hang_up_wish = reason
-        self._wish()
+        self._wish("hang_up", reason)
 
-    def _wish(self) -> None:
+    def _wish(self, wish: str = "", value: Any = None) -> None:
         """Inside of `advance` it is granted at once; from a task of the agent's own the endpoint is told."""
-        if not self._session._is_busy:
-            self._session._woken()
+        session = self._session
+        if wish:
+            session._wishes.append((wish, value))
+        if not session._is_busy:
+            session._woken()

@@ -107,7 +107,7 @@ class TrunkSocket:
     @property
     def dropped(self) -> Mapping[str, int]:
         """Trunk datagrams and records that were not believed, by the relay's drop reasons."""
-        return self._link.dropped
+        return dict(self._link.dropped)
 
     def close(self) -> None:
         """Nothing is received or sent any more."""

@@ -110,7 +110,9 @@ class RtcClient:
                 drop=lambda reason: None,
             )
 
-    def check(self, *, nominate: bool = True, transaction: bytes = b"", key: str = "", role: int = 0) -> bytes:
+    def check(
+        self, *, nominate: bool = True, transaction: bytes = b"", key: str = "", role: int = 0
+    ) -> bytes:
         """A connectivity check as the controlling side sends it."""
         attributes = [
             (stun.Attribute.PRIORITY, (0x6E7F1EFF).to_bytes(4, "big")),

@@ -55,7 +55,9 @@ class Pair:
         end = self.now + seconds
         while self.now < end:
             due = self.server.get_timer()
-            self.now = min(end, self.now + STEP_S if due is None else max(self.now, min(due, self.now + STEP_S)))
+            self.now = min(
+                end, self.now + STEP_S if due is None else max(self.now, min(due, self.now + STEP_S))
+            )
             if due is not None and due <= self.now:
                 self.server.handle_timer(self.now)
                 if self.server.get_timer() == due:

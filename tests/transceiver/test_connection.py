@@ -67,7 +67,12 @@ def dropped(pair: Pair) -> dict[str, int]:
 
 def test_check_handshake_media_both_ways(live):
     kinds = [type(event) for event in live.events]
-    assert kinds.index(PathAdded) < kinds.index(PathSelected) < kinds.index(HandshakeBegun) < kinds.index(Connected)
+    assert (
+        kinds.index(PathAdded)
+        < kinds.index(PathSelected)
+        < kinds.index(HandshakeBegun)
+        < kinds.index(Connected)
+    )
     live.up(live.client.audio(b"hello"))
     (packet,) = live.take(rtp.RtpPacket)
     assert packet.payload == b"hello"
@@ -191,7 +196,15 @@ def test_media_before_the_keys_is_dropped_by_name(pair):
 
 def test_every_datagram_is_used_or_dropped(live):
     sent = 0
-    for data in (b"", b"\x05", b"\x80", b"\x80\xc8" + bytes(30), b"\x16\xfe\xfd" + bytes(30), bytes(20), b"\xff" * 99):
+    for data in (
+        b"",
+        b"\x05",
+        b"\x80",
+        b"\x80\xc8" + bytes(30),
+        b"\x16\xfe\xfd" + bytes(30),
+        bytes(20),
+        b"\xff" * 99,
+    ):
         live.up(data)
         sent += 1
     used = sum(counters(live).used.values())

@@ -1,0 +1,251 @@
+"""A session from offer to end in virtual time: states, steps, agents, the data channel's texts."""
+
+import json
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from pyfastpath.transceiver.agent import Agent, AudioFrame, ResponseRequest
+from pyfastpath.transceiver.agents.echo import Echo
+from pyfastpath.transceiver.agents.tone import Tone
+from pyfastpath.transceiver.answering import Answering
+from pyfastpath.transceiver.counters import Counters
+from pyfastpath.transceiver.events import StateChanged, TextToSend
+from pyfastpath.transceiver.opus import Encoder
+from pyfastpath.transceiver.requests import CreateSession, SessionError
+from tests.support.rtc_client import RtcClient, certificate
+from tests.support.rtc_pair import Pair, entropy
+
+LONGEST_S = 600.0
+
+
+class Recorder(Agent):
+    """Remembers what it is told."""
+
+    name: ClassVar[str] = "recorder"
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any]] = []
+        self.frames: list[AudioFrame] = []
+
+    def start(self, call):
+        super().start(call)
+        self.told.append(("start", None))
+
+    def hear(self, frame):
+        self.frames.append(frame)
+
+    def user_started(self, time_ms):
+        self.told.append(("user_started", time_ms))
+
+    def user_stopped(self, time_ms):
+        self.told.append(("user_stopped", time_ms))
+
+    def respond(self, request: ResponseRequest):
+        self.told.append(("respond", request.response_id))
+        self.call.say(np.zeros(24_000, np.int16), 24_000)
+        self.call.finish()
+
+    def cancel(self, played_ms):
+        self.told.append(("cancel", played_ms))
+
+    def receive_event(self, event):
+        self.told.append(("event", event["type"]))
+
+    def woken(self):
+        self.told.append(("woken", None))
+
+    def stop(self):
+        self.told.append(("stop", None))
+
+    @property
+    def words(self) -> list[str]:
+        return [word for word, _ in self.told]
+
+
+class Call(Pair):
+    """A session made from an offer, with the texts of its data channel."""
+
+    def __init__(self, agent: Agent, session: dict[str, Any] | None = None) -> None:
+        self.counters = Counters()
+        self.woken = 0
+        self.answering = Answering(
+            certificate=certificate(),
+            counters=self.counters,
+            entropy=entropy(),
+            agents=lambda wanted: agent,
+            ntp_offset_s=1.8e9,
+            longest_s=LONGEST_S,
+        )
+        client = RtcClient()
+        self.request = CreateSession(1, "rtc_1", "server", client.offer(), (), session or {})
+        self.made = self.answering.answer(self.request, 1000.0, self._woken)
+        client.accept(self.made.answer)
+        super().__init__(self.made.session, client)
+        self.encoder = Encoder(48_000)
+
+    def _woken(self) -> None:
+        self.woken += 1
+
+    @property
+    def state(self) -> str:
+        return self.made.session.state
+
+    @property
+    def texts(self) -> list[dict[str, Any]]:
+        return [json.loads(event.text) for event in self.events if isinstance(event, TextToSend)]
+
+    def speak(self, seconds: float, level: int) -> None:
+        """Frames of 20 ms in real time: a buzz when loud, silence when not."""
+        for _ in range(round(seconds * 50)):
+            amplitude = 8000 if level > -60 else 0
+            pcm = (amplitude * np.sign(np.sin(np.arange(960) / 20))).astype(np.int16)
+            self.up(self.client.audio(self.encoder.encode(pcm), level=level))
+            self.run(0.02)
+
+
+def test_states_and_steps_in_their_order():
+    call = Call(Recorder())
+    assert call.state == "created"
+    call.up(call.client.check())
+    assert call.state == "connecting"
+    call.up(*call.client.start_dtls(call.now))
+    call.run(0.2)
+    assert call.state == "live"
+    call.speak(0.1, -30)
+    call.server.close("hangup", call.now)
+    call.settle()
+    assert call.state == "closed"
+    changes = call.take(StateChanged)
+    states = list(dict.fromkeys(change.state for change in changes))
+    assert states == ["created", "connecting", "live", "closing", "closed"]
+    assert changes[-1].reason == "hangup"
+    steps = changes[-1].steps_ms
+    assert list(steps) == ["check", "path", "handshake", "keys", "media_in"]
+    assert sorted(steps.values()) == list(steps.values())
+
+
+def test_echo_sends_back_the_very_packets():
+    call = Call(Echo())
+    call.connect()
+    call.up(call.client.audio(b"\x78one"), call.client.audio(b"\x78two"))
+    call.run(0.05)
+    assert [packet.payload for packet in call.client.received] == [b"\x78one", b"\x78two"]
+    first, second = call.client.received
+    assert second.sequence == first.sequence + 1 & 0xFFFF
+
+
+def test_tone_speaks_without_being_spoken_to():
+    call = Call(Tone())
+    call.connect()
+    call.run(1.0)
+    assert 45 <= len(call.client.received) <= 65
+    stamps = [packet.timestamp for packet in call.client.received]
+    assert {(b - a) & 0xFFFFFFFF for a, b in zip(stamps, stamps[1:], strict=False)} == {960}
+
+
+def test_a_turn_from_speech_to_answer():
+    agent = Recorder()
+    call = Call(agent)
+    call.connect()
+    call.made.session.data_opened(call.now)
+    call.speak(0.5, -90)
+    call.speak(1.0, -20)
+    call.speak(2.5, -90)
+    assert agent.words[:4] == ["start", "user_started", "user_stopped", "respond"]
+    assert all(frame.pcm is not None for frame in agent.frames)
+    types = [text["type"] for text in call.texts]
+    order = [
+        "session.created",
+        "input_audio_buffer.speech_started",
+        "input_audio_buffer.speech_stopped",
+        "input_audio_buffer.committed",
+        "response.created",
+        "output_audio_buffer.started",
+        "response.done",
+        "output_audio_buffer.stopped",
+    ]
+    assert [kind for kind in types if kind in order] == order
+    assert len(call.client.received) >= 50
+
+
+def test_speaking_over_the_agent_cuts_him_off():
+    agent = Recorder()
+    agent.respond = lambda request: agent.call.say(np.zeros(24_000 * 10, np.int16), 24_000)
+    call = Call(agent)
+    call.connect()
+    call.made.session.data_opened(call.now)
+    call.speak(0.5, -90)
+    call.speak(1.0, -20)
+    call.speak(1.5, -90)
+    heard = len(call.client.received)
+    assert heard > 20
+    call.speak(1.0, -20)
+    after = len(call.client.received)
+    call.speak(0.5, -20)
+    assert len(call.client.received) == after
+    assert "cancel" in agent.words
+    done = [text for text in call.texts if text["type"] == "response.done"]
+    assert done[-1]["response"]["status"] == "cancelled"
+    assert "output_audio_buffer.cleared" in [text["type"] for text in call.texts]
+
+
+def test_the_agents_own_tasks_wake_the_endpoint_and_are_granted_later():
+    agent = Recorder()
+    call = Call(agent)
+    call.connect()
+    before = call.woken
+    agent.call.wake_in(0.5)
+    assert call.woken == before + 1
+    call.made.session.advance(call.now)
+    call.run(0.4)
+    assert "woken" not in agent.words
+    call.run(0.2)
+    assert "woken" in agent.words
+    agent.call.hang_up("agent")
+    call.made.session.advance(call.now)
+    call.settle()
+    assert (call.state, call.made.session.reason) == ("closed", "agent")
+    assert call.client.is_closed
+    assert agent.words[-1] == "stop"
+    agent.call.say(np.zeros(480, np.int16), 24_000)  # nothing happens
+    assert call.server.get_timer() is None
+
+
+@pytest.mark.parametrize(("until", "reason"), [("created", "no_check"), ("connecting", "no_handshake")])
+def test_nobody_waits_for_ever(until, reason):
+    call = Call(Recorder())
+    if until == "connecting":
+        call.up(call.client.check())
+        for _ in range(7):
+            call.run(5)
+            call.up(call.client.check())  # alive, but without a handshake
+    else:
+        call.run(31)
+    assert (call.state, call.made.session.reason) == ("closed", reason)
+
+
+def test_a_call_may_be_too_long():
+    call = Call(Recorder())
+    call.connect()
+    while call.state == "live" and call.now < 1000 + LONGEST_S + 10:
+        call.up(call.client.check())
+        call.run(5)
+    assert call.made.session.reason == "too_long"
+
+
+def test_a_bad_offer_is_refused_with_its_line():
+    call = Call(Recorder())
+    text = call.request.offer.replace("a=rtcp-mux\r\n", "")
+    with pytest.raises(SessionError) as caught:
+        call.answering.answer(CreateSession(2, "", "x", text, ()), 0.0, lambda: None)
+    assert caught.value.code == "no_rtcp_mux"
+    assert caught.value.line > 0
+
+
+def test_a_bad_session_object_is_refused_by_name():
+    call = Call(Recorder())
+    wanted = {"audio": {"input": {"turn_detection": {"type": "telepathy"}}}}
+    with pytest.raises(SessionError, match="turn_detection"):
+        call.answering.answer(CreateSession(2, "", "x", call.request.offer, (), wanted), 0.0, lambda: None)
