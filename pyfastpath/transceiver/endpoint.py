@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from heapq import heappop, heappush
@@ -55,6 +56,7 @@ class Endpoint:
         self._timers: list[tuple[float, int, Seat]] = []
         self._order = count()
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
 
     # ---- life -------------------------------------------------------------------------------------
@@ -87,7 +89,8 @@ class Endpoint:
         return self._loop
 
     def _now(self) -> float:
-        return self._running.time()
+        """Not the loop's own time, which stands still during a turn and counts milliseconds."""
+        return time.monotonic()
 
     # ---- what the gateway asks --------------------------------------------------------------------
 
@@ -243,7 +246,10 @@ class Endpoint:
         elif isinstance(event, DataReceived):
             seat.receive_data(event.data)
         elif isinstance(event, StateChanged):
-            self.counters.session_moved(seat.counted_as, event.state)
+            if event.state != seat.counted_as:
+                self.counters.session_moved(
+                    seat.counted_as, event.state if event.state != "closed" else None
+                )
             seat.tell(event.state)
         elif isinstance(event, PathAdded):
             self._roster.learn(event.path, seat)
@@ -276,10 +282,11 @@ class Endpoint:
         timers = self._timers
         while timers and timers[0][0] != timers[0][2].due:
             heappop(timers)
-        if timers and (self._alarm is None or timers[0][0] < self._alarm.when()):
+        if timers and (self._alarm is None or timers[0][0] < self._alarm_s):
             if self._alarm is not None:
                 self._alarm.cancel()
-            self._alarm = self._running.call_at(timers[0][0], self._ring)
+            self._alarm = self._running.call_later(max(0.0, timers[0][0] - self._now()), self._ring)
+            self._alarm_s = timers[0][0]
 
     def _ring(self) -> None:
         self._alarm = None
