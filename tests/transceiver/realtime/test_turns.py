@@ -216,6 +216,19 @@ def test_the_user_may_not_interrupt():
     story.server_says("output_audio_buffer.stopped")
     story.server_says("response.created", response={"id": "resp_2"})  # the turn that had to wait
     assert len(story.requests) == 2
+    story.agent_finishes()
+    story.all_is_played()
+    story.server_goes_on_to("response.done", response={"id": "resp_2"})
+    story.silence()
+
+
+def test_a_turn_that_waits_is_forgotten_when_the_client_wants_silence():
+    story = Story(audio={"input": {"turn_detection": {"type": "server_vad", "interrupt_response": False}}})
+    an_answer_that_sounds(story)
+    a_turn_of_the_user(story)
+    story.client_says("output_audio_buffer.clear")
+    assert "response.created" not in story.skip()
+    assert len(story.requests) == 1
 
 
 def test_the_client_interrupts():
