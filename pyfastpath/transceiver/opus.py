@@ -74,6 +74,21 @@ def packet_samples(payload: bytes) -> int:
     return samples if samples <= PACKET_SAMPLES_MAX else 0
 
 
+def carries_fec(payload: bytes) -> bool:
+    """Does this packet hold a copy of the frame before it (RFC 6716, section 4.2.4)?
+
+    The flag is read where it lies at the beginning of the first frame: packets of one frame or two equal
+    ones, which is what senders of speech make. Of others it says no.
+    """
+    if len(payload) < 2 or payload[0] & 0x02 or payload[0] >= 0x80:  # lengths in between, or CELT alone
+        return False
+    frames = max(1, _frame_samples(payload[0] >> 3) // FRAME_SAMPLES)
+    flags = payload[1] >> (7 - frames) & 1
+    if payload[0] & 0x04:  # stereo: the side's flags follow the mid's
+        flags |= payload[1] >> (6 - 2 * frames) & 1
+    return bool(flags)
+
+
 @cache
 def _library() -> tuple[FFI, Any]:
     """The library, loaded when it is first needed: everything else of the project works without."""

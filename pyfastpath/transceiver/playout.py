@@ -200,10 +200,12 @@ class Playout:
         return self._responses[-1]
 
     def _pass(self, now: float, out: list[Frame]) -> None:
-        """The agent's own packets, one after the other; RTP time follows the clock when it fell behind."""
+        """The agent's own packets, one after the other; RTP time follows the clock when it fell behind. What
+        comes all at once, as an echo does after a gap that was waited for, is no silence."""
         assert self._began_s is not None
         here = int((now - self._began_s) * CLOCK_HZ)
-        behind = here - self._position > LATE_S * CLOCK_HZ
+        waiting = sum(samples for _, samples in self._ready) - self._ready[-1][1]
+        behind = here - self._position - waiting > LATE_S * CLOCK_HZ
         if behind:
             self._position = here
         for payload, samples in self._ready:

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyfastpath.transceiver.opus import FRAME_SAMPLES, Decoder, Encoder, OpusError, packet_samples
+from pyfastpath.transceiver.opus import (
+    FRAME_SAMPLES,
+    Decoder,
+    Encoder,
+    OpusError,
+    carries_fec,
+    packet_samples,
+)
 from tests.support.speech import Pcm, likeness, resampled, speech
 
 
@@ -122,3 +129,31 @@ def test_the_length_of_a_packet_is_what_libopus_says(payload: bytes) -> None:
             assert packet_samples(other) == max(
                 0, library.opus_packet_get_nb_samples(other, len(other), 48_000)
             )
+
+
+def test_packets_that_carry_a_copy_of_the_frame_before_say_so() -> None:
+    encoder = Encoder(24_000)
+    spoken = speech(24_000)
+    assert not any(carries_fec(packet) for packet in packets(spoken, encoder))
+    encoder.expect_loss(20)
+    careful = packets(spoken, encoder)
+    assert sum(carries_fec(packet) for packet in careful) > 0.5 * len(careful)
+
+
+@pytest.mark.parametrize(
+    ("payload", "says"),
+    [
+        (b"", False),
+        (b"\x48", False),  # one byte: nothing was sent
+        (b"\x48\x40", True),  # SILK, 20 ms: voice flag, then the flag
+        (b"\x48\x80", False),
+        (b"\x50\x20", True),  # SILK, 40 ms: two voice flags before it
+        (b"\x50\x40", False),
+        (b"\x4c\x10", True),  # stereo: the side's flag
+        (b"\x49\x40", True),  # two frames of one size: the first begins at once
+        (b"\x4a\x40", False),  # frames with lengths between: not looked into
+        (b"\xf8\x40", False),  # CELT has none
+    ],
+)
+def test_the_flag_is_found_where_it_lies(payload: bytes, says: bool) -> None:
+    assert carries_fec(payload) is says

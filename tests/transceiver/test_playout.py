@@ -244,6 +244,18 @@ def test_opus_after_a_pause_is_as_much_later(playout: Playout) -> None:
     ]
 
 
+def test_opus_that_comes_all_at_once_leaves_no_gap(playout: Playout) -> None:
+    clock = Clock(playout)
+    playout.say_opus(b"a", 960)
+    clock.poll()
+    clock.now += 0.3
+    for _ in range(14):
+        playout.say_opus(b"b", 960)
+    assert [timestamp - FIRST & 0xFFFFFFFF for _, timestamp, _ in clock.poll()] == [
+        960 * n for n in range(1, 15)
+    ]
+
+
 def test_an_agent_that_speaks_all_the_time_is_asked_for_each_frame() -> None:
     answers = [silence(20, 16_000)] * 5 + [None] * 10 + [silence(20, 16_000)] * 5
     asked = []

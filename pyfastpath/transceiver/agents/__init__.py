@@ -1,0 +1,1 @@
+"""The agents that come with Fastpath, and how others are found (`catalogue`)."""
