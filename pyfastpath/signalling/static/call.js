@@ -53,8 +53,8 @@ export class Call extends EventTarget {
     clearTimeout(this.#alarm);
     this.#stop.abort();
     this.#microphone?.getTracks().forEach((track) => track.stop());
-    this.#pc?.close();
-    if (this.#address && !quietly) hangUp(this.#address, this.#key);
+    if (this.#address && !quietly) hangUp(this.#address, this.#key).then(() => this.#pc.close());
+    else this.#pc?.close(); // only after the hang-up: it would end the call before the gateway is asked to
     this.#tell("state");
   }
 

@@ -35,25 +35,20 @@ export function obstacle() {
   return null;
 }
 
-const HINTS = {
-  401: "Enter a key and start again.",
-  403: "This key may not make calls.",
-  404: "Is this page served by the gateway?",
-  429: "Too many calls from here.",
-  503: "No transceiver is free.",
-};
-
-// A reply of the gateway that is not a success: its own sentence, and what to do about it.
+// A reply of the gateway that is not a success. The gateway's own sentence says what to do, as a rule; a proxy
+// between has none.
 export async function refusal(reply) {
   let said = "";
   try {
     said = (await reply.json()).error.message ?? "";
   } catch {
-    // Not the gateway's JSON, as from a proxy between: the status has to do.
+    // Not the gateway's JSON: the status has to do.
   }
+  const title = said ? said[0].toUpperCase() + said.slice(1) : `The gateway refused the call (${reply.status}).`;
   const wait = reply.headers.get("Retry-After");
-  const hint = wait ? `Try again in ${wait} s.` : (HINTS[reply.status] ?? "");
-  return new Failure(`http_${reply.status}`, said || `The gateway refused the call (${reply.status} ${reply.statusText}).`, hint);
+  let hint = wait && !/again/i.test(title) ? `Try again in ${wait} s.` : "";
+  if (reply.status === 401) hint = "Enter a key and start again.";
+  return new Failure(`http_${reply.status}`, title, hint);
 }
 
 export const silentGateway = () =>

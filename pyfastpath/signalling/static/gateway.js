@@ -3,6 +3,7 @@
 import { brokenAnswer, lateGateway, refusal, silentGateway } from "./failure.js";
 
 const ANSWER_MS = 10_000;
+const HANG_UP_MS = 500;
 
 const calls = () => new URL("v1/realtime/calls", document.baseURI).href;
 const authorization = (key) => (key ? { Authorization: `Bearer ${key}` } : {});
@@ -32,9 +33,11 @@ export async function placeCall(offer, session, key, signal) {
   return { answer, address: new URL(location.split("/").pop(), `${calls()}/`).href };
 }
 
-// Fire and forget, and good while the page closes: a server that misses it notices by itself.
-export function hangUp(address, key) {
-  fetch(`${address}/hangup`, { method: "POST", headers: authorization(key), keepalive: true }).catch(() => {});
+// Never fails, and is sent even while the page closes: a server that misses it notices by itself.
+export async function hangUp(address, key) {
+  const late = new Promise((resolve) => setTimeout(resolve, HANG_UP_MS));
+  const said = fetch(`${address}/hangup`, { method: "POST", headers: authorization(key), keepalive: true });
+  await Promise.race([said.catch(() => {}), late]);
 }
 
 export function openEvents(address, key, signal) {

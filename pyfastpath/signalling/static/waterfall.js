@@ -14,7 +14,7 @@ export const OWN_STEPS = {
 const SERVER_STEPS = {
   check: "First check",
   path: "Path chosen",
-  handshake: "Handshake begins",
+  handshake: "Handshake",
   keys: "Keys agreed",
   data: "Data channel",
   media_in: "Audio in",
