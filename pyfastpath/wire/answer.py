@@ -23,6 +23,7 @@ from pyfastpath.wire.offer import (
 )
 from pyfastpath.wire.sdp import Candidate
 
+CNAME: Final = "fastpath"  # of our source, in RTCP too (RFC 7022)
 SCTP_PORT: Final = 5000
 MESSAGE_BYTES_MAX: Final = 262_144  # what our end of the data channel takes in one message
 
@@ -60,34 +61,21 @@ def build_answer(
     session, ICE restarts that is. ssrc: of the audio we send.
     """
     offered = tuple(candidates)
-    transport = [
+    transport = (
         f"a=ice-ufrag:{ufrag}",
         f"a=ice-pwd:{pwd}",
         f"a=fingerprint:{fingerprint[0]} {fingerprint[1].hex(':').upper()}",
         f"a=setup:{setup}",
-    ]
-    lines = [
-        "v=0",
-        f"o=- {session_id} {version} IN IP4 127.0.0.1",
-        "s=-",
-        "t=0 0",
-        "a=ice-lite",
-        f"a=group:BUNDLE {_bundle(offer)}",
-        "a=msid-semantic: WMS *",
-    ]
-    port, destination = _default(offered)
+    )
+    lines = [*_session(offer, session_id, version)]
     trail = [*_candidate_lines(offered)]
     for media in offer.media:
-        if not media.accepted:
-            lines += _refused(media)
-            continue
-        if offer.data is not None and media.mid == offer.data.mid:
-            lines += [_data_line(media, port), destination, *transport, *_data(offer.data)]
+        if media.accepted:
+            lines += _accepted(media, offer, transport, _default(offered), ssrc)
+            lines += trail
+            trail = []  # the accepted sections that follow share the first one's transport
         else:
-            lines += [_audio_line(media, offer.audio, port), destination, *transport]
-            lines += _audio(offer.audio, ssrc)
-        lines += trail
-        trail = []  # the accepted sections that follow share the first one's transport
+            lines += _refused(media)
     return "\r\n".join(lines) + "\r\n"
 
 
@@ -112,6 +100,27 @@ def build_fragment(offer: Offer, *, ufrag: str, pwd: str, candidates: Iterable[C
         *_candidate_lines(tuple(candidates)),
     ]
     return "\r\n".join(lines) + "\r\n"
+
+
+def _session(offer: Offer, session_id: int, version: int) -> Iterator[str]:
+    yield "v=0"
+    yield f"o=- {session_id} {version} IN IP4 127.0.0.1"
+    yield "s=-"
+    yield "t=0 0"
+    yield "a=ice-lite"
+    yield f"a=group:BUNDLE {_bundle(offer)}"
+    yield "a=msid-semantic: WMS *"
+
+
+def _accepted(
+    media: OfferedMedia, offer: Offer, transport: tuple[str, ...], default: tuple[int, str], ssrc: int
+) -> Iterator[str]:
+    port, destination = default
+    if offer.data is not None and media.mid == offer.data.mid:
+        first, rest = f"m=application {port} {media.protocol} webrtc-datachannel", _data(offer.data)
+    else:
+        first, rest = _audio_line(media, offer.audio, port), _audio(offer.audio, ssrc)
+    yield from (first, destination, *transport, *rest)
 
 
 def _bundle(offer: Offer) -> str:
@@ -173,12 +182,8 @@ def _audio(audio: AudioOffer, ssrc: int) -> Iterator[str]:
         yield f"a=rtpmap:{payload_type} telephone-event/{clock}"
         yield f"a=fmtp:{payload_type} 0-15"
     if sends:
-        yield f"a=ssrc:{ssrc} cname:{_STREAM}"
+        yield f"a=ssrc:{ssrc} cname:{CNAME}"
         yield f"a=ssrc:{ssrc} msid:{_STREAM} {_TRACK}"
-
-
-def _data_line(media: OfferedMedia, port: int) -> str:
-    return f"m=application {port} {media.protocol} webrtc-datachannel"
 
 
 def _data(data: DataOffer) -> Iterator[str]:

@@ -364,7 +364,7 @@ def test_what_the_agent_says_leaves_in_real_time() -> None:
     line.say(said, 24_000)
     line.finish()
     line.run(2.0)
-    assert [round((now - 1000.0) / 0.02, 3) for now, *_ in line.sent] == list(range(50))
+    assert [round((at_s - 1000.0) / 0.02, 3) for at_s, *_ in line.sent] == list(range(50))
     assert likeness(line.heard_back(), said[: SPOKEN - 480], within=480)[0] > 0.9
     assert [type(event) for event in line.events] == [PlayoutStarted, PlayoutStopped]
     line.say(said, 24_000)

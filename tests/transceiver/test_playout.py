@@ -61,7 +61,7 @@ def test_speech_leaves_at_real_time_and_comes_back(playout: Playout) -> None:
     playout.say(spoken, 24_000)
     playout.finish()
     clock.run(10.0)
-    times = [round(now - 1000.0, 3) for now, _ in clock.sent]
+    times = [round(at_s - 1000.0, 3) for at_s, _ in clock.sent]
     assert times == [round(0.02 * n, 3) for n in range(len(times))]
     timestamps = [timestamp for _, (_, timestamp, _) in clock.sent]
     assert timestamps == [FIRST + 960 * n & 0xFFFFFFFF for n in range(len(times))]
@@ -268,7 +268,7 @@ def test_an_agent_that_speaks_all_the_time_is_asked_for_each_frame() -> None:
     clock = Clock(playout)
     clock.run(0.5)
     assert set(asked) == {320}
-    assert [round((now - 1000.0) * 50) for now, _ in clock.sent] == [0, 1, 2, 3, 4, 15, 16, 17, 18, 19]
+    assert [round((at_s - 1000.0) * 50) for at_s, _ in clock.sent] == [0, 1, 2, 3, 4, 15, 16, 17, 18, 19]
     timestamps = [timestamp - FIRST & 0xFFFFFFFF for _, (_, timestamp, _) in clock.sent]
     assert timestamps == pytest.approx([960 * n for n in (0, 1, 2, 3, 4, 15, 16, 17, 18, 19)], abs=2)
     assert [n for n, (_, (_, _, marker)) in enumerate(clock.sent) if marker] == [0, 5]

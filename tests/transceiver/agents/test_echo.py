@@ -10,7 +10,7 @@ def test_packets_come_back_as_they_went_at_once() -> None:
     packets = encoded(speech(24_000)[:48_000])
     line.stream(packets)
     assert [payload for _, payload, _, _ in line.sent] == packets
-    assert [round((now - 1000.0) / 0.02, 3) for now, *_ in line.sent] == list(range(len(packets)))
+    assert [round((at_s - 1000.0) / 0.02, 3) for at_s, *_ in line.sent] == list(range(len(packets)))
     assert [timestamp for *_, timestamp, _ in line.sent] == [960 * n for n in range(len(packets))]
     assert [marker for *_, marker in line.sent] == [True] + [False] * (len(packets) - 1)
     assert likeness(line.heard_back(), speech(24_000)[:47_000], within=480)[0] > 0.9

@@ -13,7 +13,7 @@ def loudest_hz(pcm: np.ndarray, rate_hz: int) -> float:
 def test_it_sounds_at_once_and_never_stops() -> None:
     line = Line(Tone())
     line.run(3.0)
-    times = [round((now - 1000.0) / 0.02, 3) for now, *_ in line.sent]
+    times = [round((at_s - 1000.0) / 0.02, 3) for at_s, *_ in line.sent]
     assert times[0] == 0
     assert times == list(range(len(times)))
     assert len(times) >= 150
