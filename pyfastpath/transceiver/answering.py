@@ -22,6 +22,7 @@ from pyfastpath.types import Endpoint
 from pyfastpath.wire.answer import build_answer, build_fragment, parse_fragment, setup_for
 from pyfastpath.wire.offer import Offer, OfferError, parse_offer
 from pyfastpath.wire.sdp import Candidate, host_candidates
+from pyfastpath.wire.stun import is_ufrag
 
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 PASSWORD_CHARACTERS: Final = 24  # 142 bits; RFC 8445, section 5.3, asks for 128
@@ -71,6 +72,7 @@ class Answering:
 
     def answer(self, request: CreateSession, now: float, woken: Callable[[], None]) -> Made:
         """A new session. SessionError: what is wrong with the offer or with the session object."""
+        _check_ufrag(request.ufrag)
         offer = _parsed(request.offer)
         agent = self._agents(request.session)
         password = self._random_text(PASSWORD_CHARACTERS)
@@ -104,6 +106,7 @@ class Answering:
 
     def restart(self, made: Made, ufrag: str, body: str, candidates: tuple[Endpoint, ...]) -> str:
         """ICE restart by a whole offer or by a fragment (RFC 8840); the answer is of the same kind."""
+        _check_ufrag(ufrag)
         password = self._random_text(PASSWORD_CHARACTERS)
         if body.startswith("v=0"):
             offer = _parsed(body)
@@ -147,6 +150,13 @@ class Answering:
 
 def _hosts(candidates: tuple[Endpoint, ...]) -> tuple[Candidate, ...]:
     return host_candidates((str(one.address), one.port) for one in candidates)
+
+
+def _check_ufrag(ufrag: str) -> None:
+    if not is_ufrag(ufrag.encode()):
+        raise SessionError(
+            f"ufrag {ufrag!r} is not 4 to 256 letters, digits, + or /.", "Mint a token.", code="bad_request"
+        )
 
 
 def _parsed(text: str) -> Offer:

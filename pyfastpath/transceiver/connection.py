@@ -39,6 +39,7 @@ from pyfastpath.transceiver.ice import (
 from pyfastpath.transceiver.path import Path
 from pyfastpath.transceiver.reception import Reception
 from pyfastpath.transceiver.srtp import SrtpError, SrtpSession
+from pyfastpath.wire.answer import CNAME
 from pyfastpath.wire.offer import Offer
 from pyfastpath.wire.rtp import RtpPacket, build_header, is_rtcp, parse_packet
 
@@ -77,7 +78,7 @@ class Connection:
             drop=self._drop,
         )
         self.reception = Reception(
-            offer.audio, ssrc=ssrc, cname=f"{ssrc:08x}", ntp_offset_s=ntp_offset_s, counters=counters
+            offer.audio, ssrc=ssrc, cname=CNAME, ntp_offset_s=ntp_offset_s, counters=counters
         )
         # Packets a client may ask for again, by sequence number; only a few do (no browser, by default).
         self._resendable: dict[int, bytes] | None = {} if offer.audio.nack else None

@@ -19,7 +19,7 @@ from itertools import count
 from pyfastpath.errors import WireError
 from pyfastpath.transceiver.answering import Answering
 from pyfastpath.transceiver.counters import Counters
-from pyfastpath.transceiver.events import DataReceived, StateChanged, TextToSend
+from pyfastpath.transceiver.events import DataReceived, State, StateChanged, TextToSend
 from pyfastpath.transceiver.ice import PathAdded, PathRemoved
 from pyfastpath.transceiver.path import Path, identity_of
 from pyfastpath.transceiver.requests import CreateSession, SessionError, SessionInfo
@@ -118,8 +118,9 @@ class Endpoint:
     def restart(self, sid: int, ufrag: str, offer: str, candidates: tuple[Address, ...]) -> str:
         """ICE restart: the session answers to `ufrag`, its new token, too; gives the answer to the new offer."""
         seat = self._roster.of_sid(sid)
+        answer = self._answering.restart(seat.made, ufrag, offer, candidates)
         self._roster.add_ufrag(ufrag, seat)
-        return self._answering.restart(seat.made, ufrag, offer, candidates)
+        return answer
 
     def close_session(self, sid: int, reason: str = "hangup") -> None:
         """End one session; SessionError (not_found)."""
@@ -164,6 +165,8 @@ class Endpoint:
                 except Exception:
                     self._fail(seat, now)
                 self._dirty[seat] = None
+                if data[0] <= 3:  # a new path must be known before the next datagram of this batch
+                    self._follow_events(seat)
         self._flush()
 
     def _whose(self, data: bytes, path: Path) -> Seat | None:
@@ -190,7 +193,7 @@ class Endpoint:
             seat.session.close("fault", now)
         except Exception:
             log.exception("session %09x could not say goodbye", seat.request.sid)
-        seat.session.state = "closed"
+            seat.session.abandon(now)
 
     # ---- datagrams out ----------------------------------------------------------------------------
 
@@ -220,8 +223,7 @@ class Endpoint:
             if seat not in self._roster:
                 continue
             session = seat.session
-            while (event := session.next_event()) is not None:
-                self._follow(seat, event)
+            self._follow_events(seat)
             for outgoing in session.datagrams_to_send(now):
                 (directly if outgoing[0][0] is None else by_trunk).append(outgoing)
             if session.state == "closed":
@@ -240,26 +242,28 @@ class Endpoint:
             self.counters.sent_bytes += sum([len(data) for _, data, _ in datagrams])
             socket.send(datagrams)
 
-    def _follow(self, seat: Seat, event: object) -> None:
-        if isinstance(event, TextToSend):
-            seat.send_text(event.text)
-        elif isinstance(event, DataReceived):
-            seat.receive_data(event.data)
-        elif isinstance(event, StateChanged):
-            if event.state != seat.counted_as:
-                self.counters.session_moved(
-                    seat.counted_as, event.state if event.state != "closed" else None
-                )
-            seat.tell(event.state)
-        elif isinstance(event, PathAdded):
-            self._roster.learn(event.path, seat)
-        elif isinstance(event, PathRemoved):
-            self._roster.forget(event.path, seat)
+    def _follow_events(self, seat: Seat) -> None:
+        while (event := seat.session.next_event()) is not None:
+            if isinstance(event, TextToSend):
+                seat.send_text(event.text)
+            elif isinstance(event, DataReceived):
+                seat.receive_data(event.data)
+            elif isinstance(event, StateChanged):
+                self._count(seat, event.state)
+                seat.tell(event.state)
+            elif isinstance(event, PathAdded):
+                self._roster.learn(event.path, seat)
+            elif isinstance(event, PathRemoved):
+                self._roster.forget(event.path, seat)
+
+    def _count(self, seat: Seat, state: State) -> None:
+        if state != seat.counted_as:
+            self.counters.session_moved(seat.counted_as, None if state == "closed" else state)
+            seat.counted_as = state
 
     def _forget(self, seat: Seat) -> None:
         """Nothing of a closed session stays, here or in the relay."""
-        while (event := seat.session.next_event()) is not None:
-            self._follow(seat, event)
+        self._follow_events(seat)
         for path in self._roster.remove(seat):
             if path[0] is not None and self.trunk is not None:
                 self.trunk.send_flow_closed(path)

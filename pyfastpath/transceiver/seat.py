@@ -117,7 +117,6 @@ class Seat:
 
     def tell(self, state: State) -> None:
         """A change, to all who watch; one that does not read loses the oldest."""
-        self.counted_as = state
         for watch in self._watches:
             if watch.full():
                 watch.get_nowait()

@@ -150,6 +150,11 @@ class Session:
         self._enter("closing", now)
         self.agent.stop()
 
+    def abandon(self, now: float) -> None:
+        """Closed without a word: for a session that cannot even say goodbye."""
+        self.reason = "fault"
+        self._enter("closed", now)
+
     def advance(self, now: float) -> None:
         """Carry everything from part to part until all are quiet."""
         self._is_busy = True
