@@ -1,4 +1,4 @@
-"""From an offer to a session and its answer. Pure: randomness, the clock's offset and the agents are given."""
+"""From an offer to a session and its answer. Pure: randomness, clock offset and agents are given."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ class Answering:
         return f"{kind}_{self._random_text(ID_CHARACTERS)}"
 
     def _random_text(self, characters: int) -> str:
-        """Letters and digits: SDP tools mangle the rest. 256 is no multiple of 62; the bias costs 0.1 bit each."""
+        """Letters and digits: SDP tools mangle the rest. 256 is no multiple of 62: 0.1 bit less each."""
         return "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in self._entropy(characters))
 
 

@@ -18,6 +18,7 @@ from typing import Final
 
 from pyfastpath.errors import WireError
 from pyfastpath.transceiver.certificate import Certificate
+from pyfastpath.transceiver.counters import Counters
 from pyfastpath.transceiver.dtls import (
     ApplicationData,
     Closed,
@@ -26,7 +27,6 @@ from pyfastpath.transceiver.dtls import (
     HandshakeEngine,
     HandshakeFailed,
 )
-from pyfastpath.transceiver.counters import Counters
 from pyfastpath.transceiver.events import Connected, DataReceived, Ended, HandshakeBegun
 from pyfastpath.transceiver.ice import (
     ConsentExpired,
@@ -53,7 +53,7 @@ RESENDABLE_PACKETS: Final = 50  # one second: audio that is older is of no use
 class Connection:
     """Made from the client's offer; `credentials` are those of the answer.
 
-    entropy: n -> n random bytes. counters: every datagram is counted there, as used or as dropped with a reason.
+    entropy: n -> n random bytes. counters: every datagram is counted there, as used or as dropped.
     ntp_offset_s: wall clock minus `now`.
     """
 
@@ -144,11 +144,11 @@ class Connection:
     # ---- what the session sends -------------------------------------------------------------------
 
     def restart(self, credentials: Credentials) -> None:
-        """ICE restart (RFC 8445, section 9): the old credentials hold until the new ones have selected a path."""
+        """ICE restart (RFC 8445, section 9): the old credentials hold until the new ones selected a path."""
         self._ice.restart(credentials)
 
     def send_audio(self, payload: bytes, timestamp: int, marker: bool, now: float) -> bool:
-        """One RTP packet with the next sequence number. timestamp: 48 kHz, 32 bits. False before media may flow."""
+        """The next RTP packet. timestamp: 48 kHz, 32 bits. False before media may flow."""
         if self._srtp is None or self._path is None or self._over:
             return False
         header = build_header(self._payload_type, marker, self._sequence, timestamp, self.ssrc)
@@ -262,7 +262,7 @@ class Connection:
             self._report(now)
 
     def _resend(self, wanted: tuple[int, ...]) -> None:
-        """What the client misses (RFC 4585, generic NACK), once each: as it was, so that it can be no replay."""
+        """What the client misses (RFC 4585, generic NACK), once each and as it was."""
         for sequence in wanted:
             packet = self._resendable.pop(sequence, None) if self._resendable else None
             if packet is not None and self._path is not None:

@@ -1,8 +1,8 @@
 """The sockets, the clock and the sessions of one transceiver process: all the I/O there is around `Session`.
 
-Two sockets serve every session: the trunk towards the relays and, where configured, a plain one for clients that
-come directly. A datagram finds its session by the ufrag it names (STUN) or by the path it came on (all others);
-what the sessions have to say to it leaves in one batch.
+Two sockets serve every session: the trunk towards the relays and, where configured, a plain one for clients
+that come directly. A datagram finds its session by the ufrag it names (STUN) or by the path it came on (all
+others); what the sessions have to say to it leaves in one batch.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Endpoint:
     # ---- what the gateway asks --------------------------------------------------------------------
 
     def create(self, request: CreateSession) -> str:
-        """A new session; gives the SDP answer. SessionError: draining, no_capacity, conflict, or the offer's."""
+        """A new session; gives the SDP answer. SessionError: draining, no_capacity, conflict, the offer's."""
         if self.is_draining:
             raise SessionError("this transceiver drains.", "Place the call on another.", code="draining")
         if len(self._roster) >= self.capacity:
@@ -116,7 +116,7 @@ class Endpoint:
         return seat.made.answer
 
     def restart(self, sid: int, ufrag: str, offer: str, candidates: tuple[Address, ...]) -> str:
-        """ICE restart: the session answers to `ufrag`, its new token, too; gives the answer to the new offer."""
+        """ICE restart: the session answers to `ufrag`, its new token, too. Gives the new answer."""
         seat = self._roster.of_sid(sid)
         answer = self._answering.restart(seat.made, ufrag, offer, candidates)
         self._roster.add_ufrag(ufrag, seat)
@@ -170,7 +170,7 @@ class Endpoint:
         self._flush()
 
     def _whose(self, data: bytes, path: Path) -> Seat | None:
-        """A check names its session; everything else, answers to our own checks included, goes by its path."""
+        """A check names its session; all others, answers to our own checks included, go by path."""
         if data and data[0] <= 3 and int.from_bytes(data[:2], "big") == BINDING_REQUEST:
             try:
                 ufrag = parse_message(data).ufrag or b""
@@ -282,7 +282,7 @@ class Endpoint:
             heappush(self._timers, (due, next(self._order), seat))
 
     def _arm(self) -> None:
-        """Wake up for the earliest timer. Entries of seats that were rescheduled or forgotten are passed over."""
+        """Wake up for the earliest timer; seats that were rescheduled or forgotten left stale ones."""
         timers = self._timers
         while timers and timers[0][0] != timers[0][2].due:
             heappop(timers)

@@ -1,8 +1,8 @@
 """One call from its offer to its end: the connection, the audio, the dialogue and the agent, put together.
 
 Pure, with the same five verbs as a connection. What concerns the outside comes as events: PathAdded and
-PathRemoved (whose datagrams are ours), DataReceived and TextToSend (the data channel, whose SCTP lives in the I/O
-floor), StateChanged.
+PathRemoved (whose datagrams are ours), DataReceived and TextToSend (the data channel, whose SCTP lives in
+the I/O floor), StateChanged.
 
     created ──first check──▶ connecting ──DTLS done──▶ live ──▶ closing ──datagrams sent──▶ closed
        └── no check in 30 s ──┴── no keys in 30 s ──────┴── hang-up, consent, agent, too long ──▲
@@ -51,7 +51,7 @@ SessionEvent = PathAdded | PathRemoved | DataReceived | TextToSend | StateChange
 
 
 class Session:
-    """A call. `woken` is called when the agent wants something done outside of the five verbs: call `advance`."""
+    """A call. `woken`: the agent wants something done outside of the five verbs, call `advance`."""
 
     def __init__(
         self,

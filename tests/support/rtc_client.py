@@ -1,7 +1,7 @@
 """A WebRTC client without socket and clock: the other end of a session in tests of virtual time.
 
-It checks (controlling, full ICE), opens DTLS as a client, protects RTP. Everything it makes is a datagram to be carried
-to the session; everything it gets is handed to `receive`.
+It checks (controlling, full ICE), opens DTLS as a client, protects RTP. Everything it makes is a datagram to
+be carried to the session; everything it gets is handed to `receive`.
 """
 
 import secrets

@@ -1,4 +1,4 @@
-"""A connection (or a session) and its client in virtual time, joined by paths that the test may lose or change."""
+"""A connection (or a session) and its client in virtual time, joined by paths that a test may change."""
 
 import random
 from collections.abc import Callable

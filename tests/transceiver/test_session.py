@@ -1,6 +1,7 @@
 """A session from offer to end in virtual time: states, steps, agents, the data channel's texts."""
 
 import json
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -142,7 +143,7 @@ def test_tone_speaks_without_being_spoken_to():
     call.run(1.0)
     assert 45 <= len(call.client.received) <= 65
     stamps = [packet.timestamp for packet in call.client.received]
-    assert {(b - a) & 0xFFFFFFFF for a, b in zip(stamps, stamps[1:], strict=False)} == {960}
+    assert {(b - a) & 0xFFFFFFFF for a, b in pairwise(stamps)} == {960}
 
 
 def test_a_turn_from_speech_to_answer():
@@ -239,7 +240,7 @@ def test_a_bad_offer_is_refused_with_its_line():
     call = Call(Recorder())
     text = call.request.offer.replace("a=rtcp-mux\r\n", "")
     with pytest.raises(SessionError) as caught:
-        call.answering.answer(CreateSession(2, "", "x", text, ()), 0.0, lambda: None)
+        call.answering.answer(CreateSession(2, "", "xxxx", text, ()), 0.0, lambda: None)
     assert caught.value.code == "no_rtcp_mux"
     assert caught.value.line > 0
 
@@ -248,4 +249,4 @@ def test_a_bad_session_object_is_refused_by_name():
     call = Call(Recorder())
     wanted = {"audio": {"input": {"turn_detection": {"type": "telepathy"}}}}
     with pytest.raises(SessionError, match="turn_detection"):
-        call.answering.answer(CreateSession(2, "", "x", call.request.offer, (), wanted), 0.0, lambda: None)
+        call.answering.answer(CreateSession(2, "", "xxxx", call.request.offer, (), wanted), 0.0, lambda: None)
