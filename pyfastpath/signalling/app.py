@@ -45,7 +45,7 @@ class Api:
     def app(self, *, allow_origins: tuple[str, ...], page: Mapping[str, File] | None) -> web.Application:
         """The application of the public listener. page: its files; None serves none."""
         app = web.Application(
-            middlewares=[front.counting(self._streams.numbers), front.errors],
+            middlewares=[front.counting(self._streams.numbers), front.preflights, front.errors],
             client_max_size=BODY_BYTES_MAX,
         )
         app.on_response_prepare.append(front.cors(allow_origins))
@@ -60,7 +60,6 @@ class Api:
                 web.post(WHIP, self.create_whip, name="whip"),
                 web.delete(f"{WHIP}/{{id}}", self.hang_up, name="whip_session"),
                 web.patch(f"{WHIP}/{{id}}", self.patch, name="whip_session-patch"),
-                web.options("/{path:.*}", front.preflight),
             ]
         )
         if page is not None and INDEX in page:

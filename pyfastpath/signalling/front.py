@@ -80,8 +80,11 @@ def _cors_headers(origin: str | None, anyone: bool, allow_origins: tuple[str, ..
     return {**allowed, "Access-Control-Expose-Headers": EXPOSE_HEADERS}
 
 
-async def preflight(request: web.Request) -> web.Response:
-    """OPTIONS: what a browser may send, and for WHIP what may be posted and patched (RFC 9725, 4.2)."""
+@web.middleware
+async def preflights(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """OPTIONS, of any path: what a browser may send, and what WHIP takes (RFC 9725)."""
+    if request.method != "OPTIONS":
+        return await handler(request)
     headers = {
         "Access-Control-Allow-Methods": ALLOW_METHODS,
         "Access-Control-Allow-Headers": ALLOW_HEADERS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,12 @@ class Rig:
     http: aiohttp.ClientSession
     admin: RemoteRegistry
     folder: Path
+    crew: list[Scripted] = field(default_factory=list)
 
     async def join(self, **fields: Any) -> Scripted:
         """A transceiver that has registered, once."""
         one = await Scripted(**fields).start(str(self.folder / f"{fields.get('id', 't1')}.sock"))
+        self.crew.append(one)
         await self.announce(one)
         return one
 
@@ -88,10 +90,13 @@ async def running(folder: Path, **changed: Any) -> AsyncIterator[Rig]:
         task.result()
     admin = RemoteRegistry(f"unix:{config.admin_socket}")
     async with aiohttp.ClientSession(f"http://{gateway.address}") as http:
+        rig = Rig(gateway, http, admin, folder)
         try:
-            yield Rig(gateway, http, admin, folder)
+            yield rig
         finally:
             await admin.close()
+            for one in rig.crew:
+                await one.die()
             gateway.stop()
             await asyncio.wait_for(task, 5)
 

@@ -46,6 +46,7 @@ class Scripted:
     capacity: int = 10
     state: str = "up"
     token: str = ""
+    is_silent: bool = False  # event streams carry no comment
     control: str = ""
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
     script: dict[tuple[str, str], Answer] = field(default_factory=dict)
@@ -159,7 +160,8 @@ class Scripted:
             try:
                 event = await asyncio.wait_for(queue.get(), 1.0)
             except TimeoutError:
-                await reply.write(b":\n\n")
+                if not self.is_silent:
+                    await reply.write(b":\n\n")
                 continue
             if event is None:
                 break
