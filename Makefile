@@ -10,15 +10,21 @@ DATA_PLANE := $(shell find fastpath -name '*.pyx' -o -name '*.pxd' -o -name '*.h
 DATA_TESTS := $(wildcard tests/fastpath tests/model tests/path)
 # PYTHONSAFEPATH: without it `python -m` puts the tree, and its release build, before PYTHONPATH.
 PROFILED    = FASTPATH_PROFILE=$(1) PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/$(1)/lib:$(CURDIR)
+# As variables: ONCE=1, RELAY_PORT=, PAGE_PORT=, HEALTH_PORT=; anything else as UP="--agent echo".
+UP_FLAGS    = $(if $(filter 1,$(ONCE)),--once) $(if $(RELAY_PORT),--relay-port $(RELAY_PORT)) \
+              $(if $(PAGE_PORT),--page-port $(PAGE_PORT)) $(if $(HEALTH_PORT),--health-port $(HEALTH_PORT)) $(UP)
 LIBASAN     = $(shell gcc -print-file-name=libasan.so)
 
 .DELETE_ON_ERROR:
-.PHONY: help run build test suite lint purity debug asan bench-smoke docs wheel clean
+.PHONY: help run run-aiortc build test suite lint purity debug asan bench-smoke docs wheel clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-run: .stamps/build  ## start the relay in front of an unmodified aiortc server, make a call through it, serve (ONCE=1: exit with the verdict)
+run: .stamps/build  ## a whole voice edge: relay, transceivers, gateway, page; calls itself first (ONCE=1: exit with the verdict)
+	@$(PY) -m pyfastpath up $(UP_FLAGS)
+
+run-aiortc: .stamps/build  ## the relay in front of an unmodified aiortc server, with a call through it (ONCE=1: exit with the verdict)
 	@$(PY) -m examples.aiortc_echo
 
 build: .stamps/build  ## install what is needed and build the data plane (release) in place

@@ -6,24 +6,23 @@ Exit codes: 0 done, 1 refused or unhealthy, 2 usage or configuration, 3 no relay
 
 from __future__ import annotations
 
-import functools
-import inspect
+import contextlib
 import json
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 import typer
 
 from pyfastpath import __version__
-from pyfastpath.config import Field, RelayConfig, fields, load, print_config
-from pyfastpath.config.document import has_flag
+from pyfastpath.config import Config, GatewayConfig, RelayConfig, TransceiverConfig, load, print_config
 from pyfastpath.errors import ConfigError, FastpathError
 from pyfastpath.tools import ctl
+from pyfastpath.tools.settings import with_settings
 from pyfastpath.types import TRAFFIC_CLASSES
 
 EXIT_CODES = (
@@ -33,7 +32,7 @@ EXIT_CODES = (
 
 app = typer.Typer(
     name="pyfastpath",
-    help="A WebRTC relay: one public UDP port, routed by ICE ufrag.",
+    help="A voice edge: a WebRTC relay behind one public UDP port, transceivers, and a signalling gateway.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -47,6 +46,10 @@ app.add_typer(token_app, name="token")
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", metavar="FILE", help="TOML file. Every flag below is also a key in it."),
+]
+CheckOption = Annotated[bool, typer.Option("--check-config", help="Check the settings, then end.")]
+PrintOption = Annotated[
+    bool, typer.Option("--print-config", help="Print the effective settings as TOML, without secrets.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -67,66 +70,17 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def with_settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command one flag for every key of the configuration, made from RelayConfig itself.
-
-    The command gets `file` and `flags` (key -> text or list of texts, None when not given).
-    """
-    own = inspect.signature(command, eval_str=True)
-    specs = [spec for spec in fields(RelayConfig) if has_flag(spec)]
-
-    @functools.wraps(command)
-    def wrapper(**given: Any) -> Any:
-        flags = {spec.name: _as_text(given.pop(spec.name)) for spec in specs}
-        return command(flags={name: value for name, value in flags.items() if value is not None}, **given)
-
-    parameters = [item for item in own.parameters.values() if item.name != "flags"]
-    parameters += [_parameter(spec) for spec in specs]
-    wrapper.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {item.name: item.annotation for item in parameters}
-    return wrapper
-
-
-def _parameter(spec: Field) -> inspect.Parameter:
-    name, kind = spec.flag, spec.type
-    if isinstance(kind, msgspec.inspect.BoolType):
-        annotation: Any = bool | None
-        names = (f"{name}/--no-{name.removeprefix('--')}",)
-    else:
-        annotation = list[str] | None if spec.is_list else str | None
-        names = (name,)
-    option = typer.Option(*names, metavar=_metavar(spec), help=_help(spec), show_default=False)
-    return inspect.Parameter(
-        spec.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[annotation, option]
-    )
-
-
-def _metavar(spec: Field) -> str | None:
-    kind = spec.type
-    if isinstance(kind, msgspec.inspect.BoolType):
-        return None
-    if isinstance(kind, msgspec.inspect.LiteralType):
-        return "|".join(str(value) for value in kind.values)
-    if isinstance(kind, msgspec.inspect.IntType):
-        return "NUMBER"
-    return {"listen": "IP:PORT", "backends": "ID=IP:PORT", "allow_clients": "NETWORK"}.get(spec.name, "TEXT")
-
-
-def _help(spec: Field) -> str:
-    if spec.is_list:
-        return f"{spec.help}; repeat for several"
-    if isinstance(spec.default, bool):
-        return f"{spec.help} [{'on' if spec.default else 'off'}]"
-    return f"{spec.help} [{spec.default}]" if spec.default != "" else spec.help
-
-
-def _as_text(value: object) -> str | list[str] | None:
-    """A flag's value as the configuration reads texts. Typer gives [] for a list that was not given."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return value or None
-    return value if value is None else str(value)
+@contextlib.contextmanager
+def extra_needed() -> Iterator[None]:
+    """Around imports of what only the extra `transceiver` brings."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("pyfastpath"):
+            raise
+        raise FastpathError(
+            f"{error.name} is not installed", "pip install 'pyfastpath[transceiver]' brings it."
+        ) from error
 
 
 def _version(wanted: bool) -> None:
@@ -144,17 +98,23 @@ def _everywhere(
     pass
 
 
+def _shown(config: Config, *, file: Path | None, check: bool, show: bool) -> bool:
+    """Did --check-config or --print-config ask for words instead of a daemon?"""
+    if show:
+        print(print_config(config), end="")
+    elif check:
+        count = f"{len(config.backends)} backends, " if isinstance(config, RelayConfig) else ""
+        print(f"{file or 'settings'}: good, {count}digest {config.digest()}")
+    return show or check
+
+
 @app.command(epilog=EXIT_CODES)
-@with_settings
+@with_settings(RelayConfig)
 def relay(
     *,
     file: ConfigOption = None,
-    check_config: Annotated[
-        bool, typer.Option("--check-config", help="Check the settings, then end.")
-    ] = False,
-    print_settings: Annotated[
-        bool, typer.Option("--print-config", help="Print the effective settings as TOML, without secrets.")
-    ] = False,
+    check_config: CheckOption = False,
+    print_settings: PrintOption = False,
     flags: dict[str, str | list[str]],
 ) -> None:
     """Run the relay until it is told to stop.
@@ -167,18 +127,110 @@ def relay(
     the log. SIGUSR1 drains.
     """
     config = load(file, flags=flags)
-    if print_settings:
-        print(print_config(config), end="")
-    elif check_config:
-        print(f"{file or 'settings'}: good, {len(config.backends)} backends, digest {config.digest()}")
-    else:
+    if not _shown(config, file=file, check=check_config, show=print_settings):
         from pyfastpath.relay import keeper
 
         raise typer.Exit(keeper.run(config, file=str(file or ""), flags=flags))
 
 
 @app.command(epilog=EXIT_CODES)
-@with_settings
+@with_settings(TransceiverConfig)
+def transceiver(
+    *,
+    file: ConfigOption = None,
+    check_config: CheckOption = False,
+    print_settings: PrintOption = False,
+    flags: dict[str, str | list[str]],
+) -> None:
+    """Run a transceiver until it is told to stop: the WebRTC endpoint behind relays.
+
+    Every setting can be a flag (--agent), an environment variable (PYFASTPATH_TRANSCEIVER_AGENT) or a key of
+    the file (agent); they win in this order. Secrets have no flag.
+
+    SIGTERM drains, then ends; a second one, or SIGINT, ends at once. SIGHUP reopens the log. SIGUSR1 drains.
+    """
+    config = load(file, kind=TransceiverConfig, flags=flags)
+    if not _shown(config, file=file, check=check_config, show=print_settings):
+        with extra_needed():
+            from pyfastpath.transceiver import process
+        raise typer.Exit(process.run(config))
+
+
+@app.command(epilog=EXIT_CODES)
+@with_settings(GatewayConfig)
+def gateway(
+    *,
+    file: ConfigOption = None,
+    check_config: CheckOption = False,
+    print_settings: PrintOption = False,
+    flags: dict[str, str | list[str]],
+) -> None:
+    """Run a signalling gateway until it is told to stop: offers in, answers out, and the page.
+
+    Every setting can be a flag (--public-url), an environment variable (PYFASTPATH_GATEWAY_PUBLIC_URL) or a
+    key of the file (public_url); they win in this order. Secrets have no flag.
+
+    SIGTERM drains, then ends; a second one, or SIGINT, ends at once. SIGHUP reopens the log and reads the
+    certificate again.
+    """
+    config = load(file, kind=GatewayConfig, flags=flags)
+    if not _shown(config, file=file, check=check_config, show=print_settings):
+        from pyfastpath.signalling.gateway import run as run_gateway
+
+        raise typer.Exit(run_gateway(config))
+
+
+@app.command(epilog=EXIT_CODES)
+def up(
+    *,
+    public_ip: Annotated[
+        str, typer.Option(metavar="IP", help="Serve others too: the address they reach this machine by.")
+    ] = "",
+    tls: Annotated[
+        str,
+        typer.Option(metavar="self-signed", help="HTTPS: browsers open no microphone off localhost without."),
+    ] = "",
+    agent: Annotated[
+        str, typer.Option(metavar="AGENT", help="Who answers: parrot, echo, tone, module:Class or wss://….")
+    ] = "parrot",
+    agent_key_file: Annotated[
+        str, typer.Option(metavar="FILE", help="Holds the key of a wss:// agent.")
+    ] = "",
+    relay_port: Annotated[int, typer.Option(min=1, max=65_535, help="UDP port of the relay.")] = 3478,
+    page_port: Annotated[int, typer.Option(min=1, max=65_535, help="TCP port of gateway and page.")] = 8080,
+    health_port: Annotated[
+        int, typer.Option(min=1, max=65_500, help="TCP port of the relay's metrics; the others' follow it.")
+    ] = 9478,
+    transceivers: Annotated[int, typer.Option(min=1, max=16, help="How many transceivers.")] = 2,
+    once: Annotated[bool, typer.Option("--once", help="End with the verdict of the first call.")] = False,
+) -> None:
+    """Run a whole voice edge on this machine: relay, transceivers, gateway and page.
+
+    It first calls itself and prints what came of it, then serves until Ctrl-C. Keys, sockets and logs lie in
+    a folder of its own. A process that dies is replaced.
+
+    With --once it ends with 0 if the call was as it should be, else with 1.
+    """
+    with extra_needed():
+        from pyfastpath.tools.edge import Wishes
+        from pyfastpath.tools.up import run as run_edge
+    if tls not in ("", "self-signed"):
+        raise ConfigError(f"no such certificate: {tls!r}", "Write --tls self-signed.", key="--tls")
+    wishes = Wishes(
+        public_ip=public_ip,
+        tls=bool(tls),
+        agent=agent,
+        agent_key_file=str(Path(agent_key_file).absolute()) if agent_key_file else "",
+        relay_port=relay_port,
+        page_port=page_port,
+        health_port=health_port,
+        transceivers=transceivers,
+    )
+    raise typer.Exit(run_edge(wishes, once=once))
+
+
+@app.command(epilog=EXIT_CODES)
+@with_settings(RelayConfig)
 def doctor(
     *, file: ConfigOption = None, as_json: JsonOption = False, flags: dict[str, str | list[str]]
 ) -> None:

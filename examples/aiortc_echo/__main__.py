@@ -1,4 +1,4 @@
-"""`make run`: the relay in front of an unmodified aiortc server, and one scripted call through it.
+"""`make run-aiortc`: the relay in front of an unmodified aiortc server, and one scripted call through it.
 
 Starts both, makes the call, prints the relay's own numbers and a verdict, then serves the page until Ctrl-C.
 ONCE=1 ends with the verdict as exit code. RELAY_PORT, PAGE_PORT and HEALTH_PORT choose other ports.
@@ -19,8 +19,8 @@ from pathlib import Path
 from examples.aiortc_echo.addresses import offer_loopback_if_alone, own_networks
 from examples.aiortc_echo.call import CallError, make_call, with_page
 from examples.aiortc_echo.children import DemoError, child, wait_for
-from examples.aiortc_echo.relay_numbers import PUBLISH_S, read_relay_numbers
 from examples.aiortc_echo.verdict import find_faults, report
+from pyfastpath.tools.relay_numbers import PUBLISH_S, read_relay_numbers
 
 HOST = "127.0.0.1"
 PYTHON = os.path.relpath(sys.executable)
@@ -73,7 +73,7 @@ class Ports:
                 except OSError as error:
                     raise DemoError(
                         f"{protocol} port {port} of {HOST}: {error.strerror}. Stop what uses it, "
-                        f"or choose another port: make run {name}={port + 1}"
+                        f"or choose another port: make run-aiortc {name}={port + 1}"
                     ) from None
 
 
@@ -171,7 +171,7 @@ def main() -> int:
         print("\nstopped")
         return 0
     except (DemoError, CallError) as error:
-        print(f"make run: {error}", file=sys.stderr)
+        print(f"make run-aiortc: {error}", file=sys.stderr)
         return 1
 
 

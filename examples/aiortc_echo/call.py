@@ -6,25 +6,16 @@ decoded. Most of the latter are aiortc's own jitter buffers (four 20 ms frames a
 """
 
 import asyncio
-import fractions
 import statistics
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
 import aiohttp
-import numpy as np
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
-from av import AudioFrame
 
-RATE_HZ = 48_000
-FRAME_SAMPLES = 960  # 20 ms
-TONE_HZ = 440
-BURST_EVERY_FRAMES = 50
-BURST_FRAMES = 10
-LOUD = 3_000  # of 32,767; the bursts peak at 16,000
-SILENCE_BEFORE_BURST_S = 0.2
+from pyfastpath.tools.tones import BurstListener, ToneBursts
+
 CONNECT_TIMEOUT_S = 10
 
 
@@ -50,59 +41,6 @@ class CallResult:
     bursts_heard: int
     network_ms: float | None
     audio_ms: float | None
-
-
-class ToneBursts(MediaStreamTrack):
-    """200 ms of tone each second, in real time; remembers when each burst began."""
-
-    kind = "audio"
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.started: list[float] = []
-        self._frame = 0
-        self._begin = 0.0
-        phase = 2 * np.pi * TONE_HZ * np.arange(FRAME_SAMPLES * BURST_FRAMES) / RATE_HZ
-        self._burst = (16_000 * np.sin(phase)).astype(np.int16).reshape(BURST_FRAMES, FRAME_SAMPLES)
-
-    async def recv(self) -> AudioFrame:
-        """The next 20 ms, when their time has come."""
-        now = time.perf_counter()
-        self._begin = self._begin or now
-        await asyncio.sleep(max(0.0, self._begin + self._frame * FRAME_SAMPLES / RATE_HZ - now))
-        place = self._frame % BURST_EVERY_FRAMES - (BURST_EVERY_FRAMES - BURST_FRAMES)
-        samples = self._burst[place] if place >= 0 else np.zeros(FRAME_SAMPLES, np.int16)
-        if place == 0:
-            self.started.append(time.perf_counter())
-        frame = AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
-        frame.sample_rate = RATE_HZ
-        frame.time_base = fractions.Fraction(1, RATE_HZ)
-        frame.pts = self._frame * FRAME_SAMPLES
-        self._frame += 1
-        return frame
-
-
-class BurstListener:
-    """Notes when the echo becomes loud after silence."""
-
-    def __init__(self) -> None:
-        self.heard: list[float] = []
-        self._last_loud = 0.0
-
-    async def listen(self, track: MediaStreamTrack) -> None:
-        """Run until the track ends."""
-        while True:
-            frame = await track.recv()
-            assert isinstance(frame, AudioFrame)
-            samples = np.abs(frame.to_ndarray().astype(np.int32)).reshape(-1)
-            loud = np.flatnonzero(samples > LOUD)
-            if not loud.size:
-                continue
-            now = time.perf_counter()
-            if now - self._last_loud > SILENCE_BEFORE_BURST_S:
-                into_frame = loud[0] / samples.size * FRAME_SAMPLES / RATE_HZ
-                self.heard.append(now + into_frame)
-            self._last_loud = now
 
 
 @asynccontextmanager

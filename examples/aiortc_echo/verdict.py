@@ -1,9 +1,9 @@
-"""The verdict of `make run`: what the call and the relay saw, and everything that should not be."""
+"""The verdict of the example: what the call and the relay saw, and everything that should not be."""
 
 from collections.abc import Iterator
 
 from examples.aiortc_echo.call import CallResult
-from examples.aiortc_echo.relay_numbers import RelayNumbers
+from pyfastpath.tools.relay_numbers import RelayNumbers
 
 
 def report(call: CallResult, relay: RelayNumbers) -> str:

@@ -29,6 +29,7 @@ KERNEL_LEAST = (5, 11)  # epoll_pwait2: waits of microseconds
 KERNEL_NAMED = "5.11"
 CAP_NET_BIND_SERVICE, CAP_NET_ADMIN = 10, 12  # linux/capability.h
 FLOW_BYTES, ROUTE_BYTES = 128, 64  # two slots of each: tables are at most half full
+LIBOPUS = "libopus.so.0"
 DATAGRAM_BYTES = 832  # what a small datagram takes of a receive buffer
 
 
@@ -245,6 +246,17 @@ def _memfd(config: RelayConfig) -> Iterator[Finding]:
         yield Finding("memfd", "ok", "tables can outlive an engine")
 
 
+def _opus(config: RelayConfig) -> Iterator[Finding]:
+    """Only a transceiver needs it, but it is started from the same installation."""
+    try:
+        ctypes.CDLL(LIBOPUS)
+    except OSError:
+        text = f"{LIBOPUS} is missing: the relay does without, a transceiver cannot start"
+        yield Finding("libopus", "warn", text, "apt-get install libopus0.")
+    else:
+        yield Finding("libopus", "ok", f"{LIBOPUS} for transceivers")
+
+
 CHECKS: tuple[Callable[[RelayConfig], Iterator[Finding]], ...] = (
     _kernel,
     _memfd,
@@ -256,4 +268,5 @@ CHECKS: tuple[Callable[[RelayConfig], Iterator[Finding]], ...] = (
     _privileges,
     _admin_socket,
     _ports,
+    _opus,
 )

@@ -1,5 +1,7 @@
 """What the relay says of itself: forwarded, dropped and the time datagrams spent in it, from its /metrics."""
 
+from __future__ import annotations
+
 from collections import Counter
 from dataclasses import dataclass
 
@@ -25,6 +27,17 @@ class RelayNumbers:
         total = max(self.residence.values(), default=0)
         bounds = sorted(bound for bound, count in self.residence.items() if total and count >= share * total)
         return bounds[0] * 1000 if bounds else None
+
+    def since(self, before: RelayNumbers) -> RelayNumbers:
+        """What came on top of `before`."""
+        return RelayNumbers(
+            self.forwarded_up - before.forwarded_up,
+            self.forwarded_down - before.forwarded_down,
+            dict(Counter(self.dropped) - Counter(before.dropped)),
+            self.kernel_dropped - before.kernel_dropped,
+            self.unaccounted,
+            {bound: count - before.residence.get(bound, 0) for bound, count in self.residence.items()},
+        )
 
 
 async def read_relay_numbers(health: str) -> RelayNumbers:
