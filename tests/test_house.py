@@ -391,6 +391,18 @@ def test_the_road_has_the_headings_of_the_overview():
         "verdict",
         "trunk",
         "batch.send",
+        "endpoint",
+        "connection.receive_datagram",
+        "jitter",
+        "opus",
+        "turns",
+        "agent",
+        "opus, rtp, srtp",
+        "endpoint, trunk",
+        "relay worker",
+        "flows.lookup",
+        "batch.send",
+        "client",
     ]
     position = -1
     for step in road:
