@@ -1,0 +1,203 @@
+"""The unmodified npm package @openai/agents-realtime calls `pyfastpath up`, by a page of the examples.
+
+Only the SDK's base URL and key are ours. The microphone says a sentence each ten seconds; the parrot answers.
+"""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import wave
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page
+
+from tests.support.browser import browser_page, call_stats
+from tests.support.child import running_child
+from tests.support.relay import free_port
+from tests.support.require import require
+from tests.support.speech import speech
+
+EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "openai_sdk_page"
+RATE_HZ = 48_000
+SENTENCE_EVERY_S = 10
+INSTALL_TIMEOUT_S = 90
+NETWORK_ERRORS = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "network")
+
+
+@pytest.fixture(scope="module")
+def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SDK as npm installs it, with the versions that package-lock.json pins."""
+    npm = require("npm")
+    folder = tmp_path_factory.mktemp("sdk")
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(EXAMPLE / name, folder)
+    done = subprocess.run(
+        [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode and any(word in done.stderr for word in NETWORK_ERRORS):
+        pytest.skip(f"npm cannot fetch the SDK: {done.stderr.strip().splitlines()[-1]}")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A whole edge on this machine: relay, two transceivers, gateway."""
+    command = [sys.executable, "-m", "pyfastpath", "up", "--agent", "parrot"]
+    command += ["--relay-port", str(free_port(socket.SOCK_DGRAM))]
+    command += ["--page-port", str(free_port(socket.SOCK_STREAM))]
+    command += ["--health-port", str(free_port(socket.SOCK_STREAM, 8))]
+    log = tmp_path_factory.mktemp("up") / "up.log"
+    with running_child(command, says="Talk to it:", log=log, timeout_s=60) as page:
+        yield page.split()[0].rstrip("/")
+
+
+@pytest.fixture
+def sentence_every_s() -> int:
+    """How often the microphone says its sentence of four and a half seconds."""
+    return SENTENCE_EVERY_S
+
+
+@pytest.fixture
+def sdk_page(modules: Path, gateway: str, tmp_path: Path, sentence_every_s: int) -> Iterator[Page]:
+    """The example's page in a browser whose microphone speaks."""
+    browser = require("chromium")
+    microphone = write_sentence(tmp_path / "sentence.wav", sentence_every_s)
+    with sdk_server(gateway, modules, tmp_path) as address, browser_page(browser, microphone) as page:
+        page.goto(address)
+        yield page
+
+
+def sdk_server(gateway: str, modules: Path, folder: Path) -> AbstractContextManager[str]:
+    """The example's own server; gives the page's address."""
+    command = [sys.executable, "-m", "examples.openai_sdk_page", "--gateway", gateway]
+    command += ["--port", str(free_port(socket.SOCK_STREAM)), "--modules", str(modules)]
+    return running_child(command, says="page:", log=folder / "page.log")
+
+
+def write_sentence(path: Path, every_s: int) -> Path:
+    """A sentence, then silence: Chromium plays it in a loop."""
+    said = speech(RATE_HZ)
+    pcm = np.zeros(every_s * RATE_HZ, np.int16)
+    pcm[: len(said)] = said
+    with wave.open(str(path), "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(RATE_HZ)
+        out.writeframes(pcm.tobytes())
+    return path
+
+
+def connect(page: Page) -> None:
+    page.click("#connect")
+    page.wait_for_function("!['idle', 'connecting'].includes(document.querySelector('#state').textContent)")
+    assert page.inner_text("#state") == "connected"
+
+
+def wait_for(page: Page, kind: str, count: int = 1) -> dict[str, Any]:
+    """The count-th event of this kind, once it is there."""
+    selector = f"#events li[data-type='{kind}']"
+    page.wait_for_function("([s, n]) => document.querySelectorAll(s).length >= n", arg=[selector, count])
+    event: dict[str, Any] = json.loads(page.locator(selector).nth(count - 1).inner_text())
+    return event
+
+
+def kinds(page: Page) -> list[str]:
+    found: list[str] = page.evaluate(
+        "[...document.querySelectorAll('#events li')].map((l) => l.dataset.type)"
+    )
+    return found
+
+
+def energy_of_half_a_second(page: Page) -> float:
+    """How much sound the SDK's RTCPeerConnection gives in 500 ms (getStats: totalAudioEnergy)."""
+
+    def total() -> float:
+        return float(next(s for s in call_stats(page) if s["type"] == "inbound-rtp")["totalAudioEnergy"])
+
+    before = total()
+    page.wait_for_timeout(500)
+    return total() - before
+
+
+def test_the_sdk_connects_hears_interrupts_and_writes(sdk_page: Page) -> None:
+    page = sdk_page
+    connect(page)
+    created = wait_for(page, "session.created")["session"]
+    assert created["object"] == "realtime.session"
+    updated = wait_for(page, "session.updated")["session"]
+    assert updated["instructions"] == "Be kind and brief."  # what the SDK's session.update said
+    assert updated["audio"]["input"]["turn_detection"]["type"] == "semantic_vad"
+    assert wait_for(page, "session.updated", 2)["session"]["tracing"] == "auto"  # the SDK's second one
+
+    wait_for(page, "input_audio_buffer.speech_stopped")
+    response = wait_for(page, "response.created")["response"]["id"]
+    wait_for(page, "output_audio_buffer.started")
+    page.wait_for_timeout(500)
+    speaking = energy_of_half_a_second(page)
+    assert speaking > 1e-3, "the answer is not to be heard"
+
+    page.click("#interrupt")
+    done = wait_for(page, "response.done")["response"]
+    assert (done["id"], done["status"]) == (response, "cancelled")
+    assert done["status_details"]["reason"] == "client_cancelled"
+    assert wait_for(page, "output_audio_buffer.cleared")["response_id"] == response
+    truncated = wait_for(page, "conversation.item.truncated")
+    assert 300 < truncated["audio_end_ms"] < 3_000
+    wait_for(page, "conversation.item.retrieved")  # the SDK asks for what is left of it
+    page.wait_for_timeout(500)
+    assert energy_of_half_a_second(page) < speaking / 50, "it still speaks"
+
+    page.fill("#text", "And now in writing")
+    page.press("#text", "Enter")
+    wait_for(page, "response.created", 2)
+    history = page.locator("#history li").all_inner_texts()
+    assert history[0].startswith("user:")
+    assert history[1].startswith("assistant:")
+    assert any("And now in writing" in line for line in history)
+    assert not {"error", "sdk_error"} & set(kinds(page))
+
+    page.click("#hang-up")
+    page.wait_for_function("document.querySelector('#state').textContent === 'ended'")
+
+
+@pytest.mark.parametrize("sentence_every_s", [7])
+def test_the_user_interrupts_by_speaking(sdk_page: Page) -> None:
+    """The next sentence begins while the parrot still repeats the one before: nobody presses a button."""
+    page = sdk_page
+    connect(page)
+    response = wait_for(page, "response.created")["response"]["id"]
+    wait_for(page, "output_audio_buffer.started")
+    wait_for(page, "input_audio_buffer.speech_started", 2)
+    done = wait_for(page, "response.done")["response"]
+    assert (done["id"], done["status"]) == (response, "cancelled")
+    assert done["status_details"]["reason"] == "turn_detected"
+    assert wait_for(page, "output_audio_buffer.cleared")["response_id"] == response
+    assert wait_for(page, "conversation.item.truncated")["audio_end_ms"] > 0
+    assert wait_for(page, "response.created", 2)["response"]["id"] != response
+    assert not {"error", "sdk_error"} & set(kinds(page))
+
+
+def test_a_gateway_that_is_not_there_is_told(modules: Path, tmp_path: Path) -> None:
+    browser = require("chromium")
+    gateway = f"http://127.0.0.1:{free_port(socket.SOCK_STREAM)}"
+    with (
+        sdk_server(gateway, modules, tmp_path) as address,
+        browser_page(browser, write_sentence(tmp_path / "sentence.wav", SENTENCE_EVERY_S)) as page,
+    ):
+        page.goto(address)
+        page.click("#connect")
+        page.wait_for_function("document.querySelector('#state').textContent.includes('gateway')")
+        assert page.is_enabled("#connect")
