@@ -4,7 +4,7 @@ import ctypes
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyfastpath.transceiver.opus import (
@@ -118,6 +118,7 @@ def test_what_opus_does_not_know_is_refused() -> None:
         Encoder(24_000).encode(np.zeros(481, np.int16))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_the_length_of_a_packet_is_what_libopus_says(payload: bytes) -> None:
     library = ctypes.CDLL("libopus.so.0")

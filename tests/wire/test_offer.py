@@ -233,7 +233,7 @@ def test_credentials_of_a_fragment() -> None:
 LINES = CHROMIUM.splitlines(keepends=True)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_mutilated_offers_are_read_or_refused(data: st.DataObject) -> None:
     """Lines lost, doubled, moved, cut, and characters replaced: an Offer or an OfferError, nothing else."""

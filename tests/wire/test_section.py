@@ -1,7 +1,7 @@
 """Lines of a session description: numbered, by section, refused with the number of the line."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyfastpath.wire.section import OFFER_BYTES_MAX, OfferError, integer, numbered_lines, sections_of
@@ -85,6 +85,7 @@ def test_numbers_have_at_most_ten_digits() -> None:
         assert integer(text) is None
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_any_text_is_read_or_refused(text: str) -> None:
     for candidate in (text, "v=0\r\n" + text):
