@@ -232,7 +232,7 @@ class Dtls12:
             self._events.append(Closed())
             self._end("session_over")
         except SSL.Error as error:
-            self._break(now, error)
+            self._break(error)
         sent = self._flush(now)
         self._arm(now)
         return sent
@@ -259,9 +259,8 @@ class Dtls12:
         while True:
             self._events.append(ApplicationData(self._connection.recv(_READ_BYTES)))
 
-    def _break(self, now: float, error: SSL.Error) -> None:
-        """OpenSSL has given up; what it has to say about it (an alert) still goes out."""
-        self._flush(now)
+    def _break(self, error: SSL.Error) -> None:
+        """OpenSSL has given up; what it has to say about it (an alert) goes out at the end."""
         if self._is_done:
             self._events.append(Closed())
             self._end("session_over")

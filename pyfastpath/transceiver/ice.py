@@ -259,7 +259,10 @@ class IceServer:
             self._paths[identity] = PathCheck(path, now)
             self._events.append(PathAdded(path))
         self.follow(path)
-        return self._paths[identity]
+        known = self._paths[identity]
+        if known is not self._selected:
+            known.age(now)
+        return known
 
     def _forget_one(self) -> None:
         """The one that has been silent for longest, of those that neither carry nor are to carry the call."""
@@ -283,8 +286,6 @@ class IceServer:
 
     def _examine(self, known: PathCheck, generation: _Generation, now: float) -> None:
         """A request came from this path: ask back, unless that is done or under way."""
-        if known is not self._selected:
-            known.age(now)
         if known.needs_check(generation.number):
             self._send(known, known.begin(self._new_check(generation), now))
 

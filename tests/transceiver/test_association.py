@@ -179,6 +179,18 @@ async def test_a_closed_data_channel_takes_nothing_more(calls: Callable[..., Cal
     assert again.readyState == "open"
 
 
+async def test_of_two_with_one_label_the_newer_is_used(calls: Callable[..., Call]) -> None:
+    call = calls()
+    older = await call.connect()
+    newer: list[str | bytes] = []
+    call.client.open("oai-events").on("message", newer.append)
+    await call.until(lambda: len(call.heard) == 2)
+    older.close()
+    await call.until(lambda: older.readyState == "closed")
+    assert call.association.send_text("oai-events", "hello")
+    await call.until(lambda: newer == ["hello"])
+
+
 async def test_a_client_that_aborts_is_reported_once(calls: Callable[..., Call]) -> None:
     call = calls()
     await call.connect()
@@ -203,6 +215,22 @@ async def test_closing_tells_the_client_and_leaves_no_task_and_no_timer(calls: C
     inside = call.association._sctp
     timers = ("_t1_handle", "_t2_handle", "_t3_handle", "_reconfig_handle")
     assert [getattr(inside, name) for name in timers] == [None] * 4
+
+
+async def test_nothing_is_sent_after_the_abort(calls: Callable[..., Call]) -> None:
+    """A retransmission that aiortc had scheduled just before."""
+    call = calls()
+    await call.connect()
+    sent: list[bytes] = []
+    call.association._send = sent.append
+    call.association.send_text("oai-events", "lost")
+    await asyncio.sleep(0)
+    call.association._sctp._t3_expired()
+    await call.association.close()
+    assert sent[-1][12] == 6  # ABORT
+    count = len(sent)
+    await asyncio.sleep(0.01)
+    assert len(sent) == count
 
 
 async def test_a_client_that_never_answers_is_given_up(

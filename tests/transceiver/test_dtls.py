@@ -198,6 +198,17 @@ def test_a_certificate_that_the_offer_did_not_name_ends_it(wrong: str) -> None:
     assert event.reason == "dtls_failed"
 
 
+def test_the_fingerprint_decides_even_if_openssl_was_satisfied() -> None:
+    own = Certificate(SERVER._key, SERVER._certificate)
+    own.context.set_verify(SSL.VERIFY_PEER, lambda *_: True)
+    net = network()
+    net.ends["server"] = End(own, "server", ("sha-256", bytes(32)))
+    net.run(lambda: net.ends["server"].events)
+    [event] = net.ends["server"].events
+    assert isinstance(event, HandshakeFailed)
+    assert event.reason == "fingerprint_mismatch"
+
+
 def test_without_any_fingerprint_nobody_is_believed() -> None:
     net = network()
     engine = Dtls12(SERVER, role="server", fingerprints=[], drop=Counters().drop)

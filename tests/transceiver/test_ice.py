@@ -278,6 +278,15 @@ def test_before_any_nomination_the_first_proven_path_serves(story: Story) -> Non
     assert story.server.selected == AWAY
 
 
+def test_an_unproven_nomination_keeps_no_proven_path_from_serving(story: Story) -> None:
+    check = story.ask(HOME, nominate=True)
+    assert check is not None
+    story.prove(AWAY, nominate=False)
+    assert story.server.selected == AWAY
+    story.receive(story.client.answer(check, HOME), HOME)
+    assert story.server.selected == HOME
+
+
 def test_a_path_is_asked_once_however_often_it_asks(story: Story) -> None:
     assert story.ask(nominate=True)
     assert story.ask(nominate=True) is None
@@ -338,6 +347,14 @@ def test_an_old_proof_does_not_last(story: Story) -> None:
     assert not story.server.is_validated(HOME)
     assert story.ask(HOME, nominate=True) is not None
     assert story.server.selected == AWAY
+
+
+def test_an_old_proof_does_not_last_if_the_timer_is_late_either(story: Story) -> None:
+    story.prove(HOME)
+    story.prove(AWAY, nominate=False)
+    story.now += 31
+    assert story.ask(AWAY, nominate=True) is not None
+    assert story.server.selected == HOME
 
 
 def test_a_proof_ages_while_the_path_is_not_in_use(story: Story) -> None:
@@ -500,6 +517,17 @@ def test_consent_expires_30_s_after_the_last_request(story: Story) -> None:
     assert story.server.selected is None
     assert story.events() == [PathRemoved(HOME), ConsentExpired()]
     assert story.server.get_timer() is None
+
+
+def test_an_answer_renews_consent_too(story: Story) -> None:
+    check = story.ask(nominate=True)
+    assert check is not None
+    story.wait(10)
+    story.receive(story.client.answer(check, HOME))
+    story.wait(29.9)
+    assert story.server.selected == HOME
+    story.wait(0.2)
+    assert story.server.selected is None
 
 
 def test_neither_strangers_nor_other_paths_renew_consent(story: Story) -> None:
@@ -692,7 +720,7 @@ def test_a_restart_that_came_to_nothing_is_replaced_by_the_next(story: Story) ->
     story.ask(AWAY, client=Client(SECOND))
     story.server.restart(THIRD)
     assert [story.server.owns(c.local_ufrag) for c in (FIRST, SECOND, THIRD)] == [True, False, True]
-    story.wait(1)  # the check with SECOND's credentials has ended
+    assert story.wait(1) == []  # the check with SECOND's credentials has ended
     assert story.ask(AWAY, client=Client(THIRD))
 
 
