@@ -34,7 +34,7 @@ _BY_CODE: Final = {
 
 
 class CallError(FastpathError):
-    """A request that is refused. `code` decides status and type."""
+    """A request that is refused. `code` decides status and type; `why` is for the log alone."""
 
     def __init__(
         self,
@@ -45,12 +45,14 @@ class CallError(FastpathError):
         param: str | None = None,
         line: int | None = None,
         retry_after_s: int | None = None,
+        why: str = "",
     ) -> None:
         super().__init__(message, hint)
         self.code = code
         self.param = param
         self.line = line
         self.retry_after_s = retry_after_s
+        self.why = why
 
     @property
     def status(self) -> int:

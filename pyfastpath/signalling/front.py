@@ -124,9 +124,9 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def refusal(request: web.Request, error: CallError) -> web.Response:
     """The answer to a request that is refused."""
-    log.info(
-        "refused", extra={"method": request.method, "path": request.match_info.route.name, "code": error.code}
-    )
+    # Strangers can have any number of refusals: only what is not their fault is worth a line.
+    level = logging.WARNING if error.status >= 500 else logging.DEBUG
+    log.log(level, "refused: %s", error.why or error, extra={"path": request.path, "code": error.code})
     reply = web.json_response(error.body(), status=error.status, headers=error.headers())
     if not request.content.is_eof():
         reply.force_close()  # the rest of the body is not worth waiting for

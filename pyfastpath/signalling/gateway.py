@@ -48,6 +48,7 @@ from pyfastpath.types import Endpoint
 log = logging.getLogger("pyfastpath.gateway")
 
 DRAIN_S: Final = 10.0  # longer than any request takes
+AT_ONCE_S: Final = 0.01  # to aiohttp 0 is for ever
 KEEPALIVE_S: Final = 30.0
 LINGER_S: Final = 1.0
 HANDSHAKE_S: Final = 5.0
@@ -182,9 +183,15 @@ class Gateway:
         at_once = asyncio.create_task(self._at_once.wait())
         await asyncio.wait({finishing, at_once}, return_when=asyncio.FIRST_COMPLETED)
         at_once.cancel()
-        if not finishing.done() and runner.server is not None:
-            await runner.server.shutdown(0)
-        await finishing
+        if finishing.done():
+            await finishing
+            return
+        finishing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await finishing
+        if runner.server is not None:
+            await runner.server.shutdown(AT_ONCE_S)
+        await runner.cleanup()
 
 
 def run(config: GatewayConfig) -> int:

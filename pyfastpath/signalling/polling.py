@@ -41,15 +41,24 @@ class Polling:
         self._tasks = []
 
     async def _poll(self, id: str, control: str) -> None:
+        said = ""
         while True:
-            with contextlib.suppress(CallError):  # said in the log; the record grows old and is left out
-                await self._ask(id, control)
+            why = await self._ask(id, control)
+            if why and why != said:  # once, not every second; meanwhile the record grows old and is left out
+                log.error("transceiver %s takes no calls: %s", id, why)
+            elif said and not why:
+                log.info("transceiver %s is back", id)
+            said = why
             await asyncio.sleep(ANNOUNCE_EVERY_S)
 
-    async def _ask(self, id: str, control: str) -> None:
-        said = await self._transceivers.state(control)
+    async def _ask(self, id: str, control: str) -> str:
+        """Ask and announce; what went wrong, or nothing."""
         try:
+            said = await self._transceivers.state(control)
             record = msgspec.structs.replace(parse_record(said), id=id, control=control)
             await self._registry.announce(record, time.monotonic())
+        except CallError as error:
+            return error.why or str(error)
         except RegistryError as error:
-            log.error("transceiver %s at %s: %s", id, control, error)  # noqa: TRY400 - its sentence says it all
+            return str(error)
+        return ""

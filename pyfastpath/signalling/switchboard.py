@@ -93,6 +93,9 @@ class Switchboard:
                 self._placement.gave_back(record)
                 if error.code not in _FAILURES:
                     raise
+                log.warning(
+                    "a call goes on to the next: %s", error.why or error, extra={"transceiver": record.id}
+                )
                 self._numbers.placement_failures[_FAILURES[error.code]] += 1
                 self._placement.failed(record)
         raise CallError(

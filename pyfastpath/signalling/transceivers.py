@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -13,8 +12,6 @@ import msgspec
 from pyfastpath.signalling.callid import unknown_call
 from pyfastpath.signalling.errors import CallError
 from pyfastpath.types import HttpAddress
-
-log = logging.getLogger("pyfastpath.signalling")
 
 TIMEOUT_S: Final = 2.0  # an answer takes milliseconds: whoever needs longer is as good as dead
 SILENCE_S: Final = 3.0  # an event stream carries at least a comment each second
@@ -173,13 +170,21 @@ def _refusal(control: str, status: int, said: bytes) -> CallError:
 
 
 def _failed(control: str, why: str) -> CallError:
-    """Nobody outside needs to know where and why: that is for the log."""
-    log.error("the transceiver at %s failed: %s", control, why)
-    return CallError("the transceiver failed", "Try again.", code="transceiver_failed", retry_after_s=1)
+    """Nobody outside needs to know where and why."""
+    return CallError(
+        "the transceiver failed",
+        "Try again.",
+        code="transceiver_failed",
+        retry_after_s=1,
+        why=f"the transceiver at {control} failed: {why}",
+    )
 
 
 def _unreachable(control: str, error: BaseException) -> CallError:
-    log.warning("the transceiver at %s does not answer: %s", control, error or type(error).__name__)
     return CallError(
-        "the transceiver does not answer", "Try again.", code="transceiver_unreachable", retry_after_s=1
+        "the transceiver does not answer",
+        "Try again.",
+        code="transceiver_unreachable",
+        retry_after_s=1,
+        why=f"the transceiver at {control} does not answer: {str(error) or type(error).__name__}",
     )

@@ -113,6 +113,7 @@ async def test_what_its_errors_become(
     error = await refusal(client, one.control)
     assert (error.code, error.line) == (becomes, line)
     assert ("the reason" in str(error)) == (becomes not in ("transceiver_failed", "unknown_call"))
+    assert ("the reason" in error.why) == (becomes == "transceiver_failed"), "for the log alone"
 
 
 async def test_what_is_no_answer_is_a_failure_of_the_transceiver(one: Scripted, client: Transceivers) -> None:
