@@ -26,7 +26,7 @@ Event = Mapping[str, Any]
 
 @dataclass(slots=True)
 class AudioFrame:
-    """What one RTP packet brought, in order. A lost packet is a frame too: `opus` is empty, `pcm` concealed."""
+    """What one RTP packet brought, in order. A lost one is a frame too: `opus` empty, `pcm` concealed."""
 
     opus: bytes  # the Opus packet as the client sent it; empty when it was lost and nothing recovered it
     samples: int  # length at the 48 kHz RTP clock: 960 are 20 ms
@@ -37,7 +37,7 @@ class AudioFrame:
 
 @dataclass(frozen=True, slots=True)
 class ResponseRequest:
-    """A turn of the agent's begins. `instructions` etc. stand in `parameters`, as response.create gave them."""
+    """A turn of the agent's begins. `parameters`: instructions etc. as response.create gave them."""
 
     response_id: str
     item_id: str
@@ -55,7 +55,8 @@ class Call(Protocol):
         """Queue audio of any length; 24,000 and 48,000 Hz are encoded as they are. Leaves in real time."""
 
     def say_opus(self, payload: bytes, samples: int) -> None:
-        """Send an Opus packet as it is, at once; samples at 48 kHz. For agents that do not speak in turns."""
+        """Send an Opus packet as it is, at once; samples at 48 kHz. An empty one is as much silence.
+        For agents that do not speak in turns."""
 
     def say_text(self, text: str) -> None:
         """The words of what is being said: transcript events of the response under way."""

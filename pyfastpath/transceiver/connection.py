@@ -27,7 +27,7 @@ from pyfastpath.transceiver.dtls import (
     HandshakeEngine,
     HandshakeFailed,
 )
-from pyfastpath.transceiver.events import Connected, DataReceived, Ended, HandshakeBegun
+from pyfastpath.transceiver.events import Connected, DataReceived, Ended, HandshakeBegun, LossReported
 from pyfastpath.transceiver.ice import (
     ConsentExpired,
     Credentials,
@@ -44,7 +44,15 @@ from pyfastpath.wire.offer import Offer
 from pyfastpath.wire.rtp import RtpPacket, build_header, is_rtcp, parse_packet
 
 ConnectionEvent = (
-    PathAdded | PathRemoved | PathSelected | HandshakeBegun | Connected | DataReceived | Ended | RtpPacket
+    PathAdded
+    | PathRemoved
+    | PathSelected
+    | HandshakeBegun
+    | Connected
+    | DataReceived
+    | LossReported
+    | Ended
+    | RtpPacket
 )
 Outgoing = tuple[Path, bytes, bool]
 RESENDABLE_PACKETS: Final = 50  # one second: audio that is older is of no use
@@ -237,10 +245,7 @@ class Connection:
             return
         try:
             if is_rtcp(data):
-                wanted = self.reception.receive_rtcp(srtp.unprotect_rtcp(data), now)
-                self._counters.used["rtcp"] += 1
-                self._resend(wanted)
-                self._report(now)
+                self._receive_rtcp(srtp.unprotect_rtcp(data), now)
                 return
             packet = parse_packet(srtp.unprotect(data))
         except SrtpError as error:
@@ -260,6 +265,15 @@ class Connection:
         self._events.append(packet)
         if self.reception.due_s <= now:
             self._report(now)
+
+    def _receive_rtcp(self, data: bytes, now: float) -> None:
+        before = self.reception.lost_percent
+        wanted = self.reception.receive_rtcp(data, now)
+        self._counters.used["rtcp"] += 1
+        if self.reception.lost_percent != before:
+            self._events.append(LossReported(self.reception.lost_percent))
+        self._resend(wanted)
+        self._report(now)
 
     def _resend(self, wanted: tuple[int, ...]) -> None:
         """What the client misses (RFC 4585, generic NACK), once each and as it was."""

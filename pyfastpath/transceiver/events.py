@@ -32,6 +32,13 @@ class DataReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class LossReported:
+    """The client says how much of what we send it loses, and it is another part than before."""
+
+    percent: int
+
+
+@dataclass(frozen=True, slots=True)
 class TextToSend:
     """A message for the client's data channel."""
 

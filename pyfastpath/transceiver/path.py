@@ -30,8 +30,8 @@ Identity = tuple[bytes, int, Address]
 def identity_of(path: Path) -> Identity:
     """What of a path names the client: (relay address, empty without a relay; ingress; client).
 
-    The relay's port is no part of it: another shard of the same relay may carry the client's next datagram, and
-    the newest one is followed (20-wire).
+    The relay's port is no part of it: another shard of the same relay may carry the client's next datagram,
+    and the newest one is followed (20-wire).
     """
     relay, ingress, client = path
     return (relay[0] if relay else b"", ingress, client)

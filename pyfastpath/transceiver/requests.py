@@ -15,7 +15,7 @@ from pyfastpath.types import Endpoint
 class CreateSession:
     """One call: `sid` is the 36-bit number its token carries, `ufrag` that token, `call` the id clients know.
 
-    candidates: the ingress addresses of the answer, best first. session: the Realtime session object, as asked for.
+    candidates: the ingress addresses of the answer, best first. session: the Realtime session object.
     """
 
     sid: int

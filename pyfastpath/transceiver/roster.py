@@ -12,7 +12,7 @@ Call = TypeVar("Call", bound=Hashable)
 
 
 class Roster(Generic[Call]):
-    """One call may have several ufrags (ICE restarts) and several paths; it keeps the sid it was created with."""
+    """A call may have several ufrags (ICE restarts) and paths; it keeps the sid it was created with."""
 
     def __init__(self) -> None:
         self.by_identity: dict[Identity, Call] = {}
@@ -23,7 +23,7 @@ class Roster(Generic[Call]):
         self._sids: dict[Call, int] = {}
 
     def add(self, sid: int, ufrag: str, call: Call) -> None:
-        """A new call. SessionError (conflict) when one of its names is taken: tokens are never minted twice."""
+        """A new call. SessionError (conflict) when one of its names is taken: no token is minted twice."""
         if sid in self._by_sid:
             raise SessionError(f"session {sid:09x} exists already.", "Draw a fresh sid.", code="conflict")
         self._refuse_taken(ufrag)
@@ -38,7 +38,7 @@ class Roster(Generic[Call]):
         self._ufrags[call].add(ufrag)
 
     def learn(self, path: Path, call: Call) -> None:
-        """Datagrams from this path are this call's from now on: its client has just proved the password there."""
+        """Datagrams from this path are this call's: its client has just proved the password there."""
         identity = identity_of(path)
         before = self.by_identity.get(identity)
         if before is not None and before is not call:

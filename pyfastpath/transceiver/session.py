@@ -29,6 +29,7 @@ from pyfastpath.transceiver.events import (
     DataReceived,
     Ended,
     HandshakeBegun,
+    LossReported,
     State,
     StateChanged,
     TextToSend,
@@ -197,8 +198,11 @@ class Session:
         elif isinstance(event, Connected):
             self._step("keys", now)
             self._enter("live", now)
+            self.pipeline.configure(self.dialogue.session)
             self.pipeline.start(now)
             self.agent.start(SessionCall(self))
+        elif isinstance(event, LossReported):
+            self.pipeline.expect_loss(event.percent)
         elif isinstance(event, Ended):
             self.close(event.reason, now)
         return True

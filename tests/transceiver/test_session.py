@@ -1,6 +1,5 @@
 """A session from offer to end in virtual time: states, steps, agents, the data channel's texts."""
 
-import json
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -10,16 +9,10 @@ import pytest
 from pyfastpath.transceiver.agent import Agent, AudioFrame, ResponseRequest
 from pyfastpath.transceiver.agents.echo import Echo
 from pyfastpath.transceiver.agents.tone import Tone
-from pyfastpath.transceiver.answering import Answering
-from pyfastpath.transceiver.counters import Counters
-from pyfastpath.transceiver.events import StateChanged, TextToSend
-from pyfastpath.transceiver.opus import Encoder
+from pyfastpath.transceiver.events import StateChanged
 from pyfastpath.transceiver.requests import CreateSession, SessionError
-from tests.support.rtc_client import RtcClient, certificate
-from tests.support.rtc_pair import Pair, entropy
-
-LONGEST_S = 600.0
-
+from pyfastpath.wire import rtcp
+from tests.support.rtc_call import LONGEST_S, Call
 
 class Recorder(Agent):
     """Remembers what it is told."""
@@ -63,47 +56,6 @@ class Recorder(Agent):
     @property
     def words(self) -> list[str]:
         return [word for word, _ in self.told]
-
-
-class Call(Pair):
-    """A session made from an offer, with the texts of its data channel."""
-
-    def __init__(self, agent: Agent, session: dict[str, Any] | None = None) -> None:
-        self.counters = Counters()
-        self.woken = 0
-        self.answering = Answering(
-            certificate=certificate(),
-            counters=self.counters,
-            entropy=entropy(),
-            agents=lambda wanted: agent,
-            ntp_offset_s=1.8e9,
-            longest_s=LONGEST_S,
-        )
-        client = RtcClient()
-        self.request = CreateSession(1, "rtc_1", "server", client.offer(), (), session or {})
-        self.made = self.answering.answer(self.request, 1000.0, self._woken)
-        client.accept(self.made.answer)
-        super().__init__(self.made.session, client)
-        self.encoder = Encoder(48_000)
-
-    def _woken(self) -> None:
-        self.woken += 1
-
-    @property
-    def state(self) -> str:
-        return self.made.session.state
-
-    @property
-    def texts(self) -> list[dict[str, Any]]:
-        return [json.loads(event.text) for event in self.events if isinstance(event, TextToSend)]
-
-    def speak(self, seconds: float, level: int) -> None:
-        """Frames of 20 ms in real time: a buzz when loud, silence when not."""
-        for _ in range(round(seconds * 50)):
-            amplitude = 8000 if level > -60 else 0
-            pcm = (amplitude * np.sign(np.sin(np.arange(960) / 20))).astype(np.int16)
-            self.up(self.client.audio(self.encoder.encode(pcm), level=level))
-            self.run(0.02)
 
 
 def test_states_and_steps_in_their_order():
@@ -250,3 +202,25 @@ def test_a_bad_session_object_is_refused_by_name():
     wanted = {"audio": {"input": {"turn_detection": {"type": "telepathy"}}}}
     with pytest.raises(SessionError, match="turn_detection"):
         call.answering.answer(CreateSession(2, "", "xxxx", call.request.offer, (), wanted), 0.0, lambda: None)
+
+
+def test_the_sessions_first_turn_detection_counts_from_the_start():
+    agent = Recorder()
+    call = Call(agent, {"type": "realtime", "audio": {"input": {"turn_detection": None}}})
+    call.connect()
+    call.speak(1.0, -20)
+    call.speak(1.5, -90)
+    assert agent.words == ["start"]
+    assert len(agent.frames) > 100
+
+
+def test_loss_that_the_client_reports_reaches_the_encoder(monkeypatch):
+    call = Call(Recorder())
+    call.connect()
+    told = []
+    monkeypatch.setattr(call.made.session.pipeline, "expect_loss", told.append)
+    for lost in (64, 64, 0):
+        block = rtcp.ReportBlock(call.made.session.connection.ssrc, lost, 10, 100, 0, 0, 0)
+        report = rtcp.build_compound([rtcp.ReceiverReport(call.client.ssrc, (block,))])
+        call.up(call.client.srtp.protect_rtcp(report))
+    assert told == [25, 0]

@@ -1,0 +1,1 @@
+"""Custom agents, one a file."""
