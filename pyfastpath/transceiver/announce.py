@@ -155,7 +155,7 @@ class Announcer:
         self._tasks.clear()
         self._member.is_stopping = True
         self._member.tell_relays(self._endpoint)
-        goodbyes = [asyncio.create_task(desk.leave()) for desk in self.desks if not desk.trouble]
+        goodbyes = [asyncio.create_task(desk.leave()) for desk in self.desks if desk.is_known]
         if self._registry is not None:
             goodbyes.append(asyncio.create_task(self._registry.withdraw(self._member.id)))
         if goodbyes:

@@ -197,7 +197,7 @@ def open_endpoint(config: TransceiverConfig, start: Start, casting: Casting) -> 
         counters=counters,
         entropy=os.urandom,
         agents=casting.make,
-        ntp_offset_s=time.time() - asyncio.get_running_loop().time(),
+        ntp_offset_s=time.time() - time.monotonic(),
         longest_s=config.call_max_s,
     )
     trunk = None
