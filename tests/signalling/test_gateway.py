@@ -138,13 +138,6 @@ async def test_without_a_call_key_one_is_drawn_and_said(
 
 # ---- as a process of its own ------------------------------------------------------------------------
 
-PROGRAM = """
-import sys
-from pyfastpath.config import GatewayConfig, load
-from pyfastpath.signalling import gateway
-sys.exit(gateway.run(load(kind=GatewayConfig, flags=dict(one.split("=", 1) for one in sys.argv[1:]))))
-"""
-
 
 @contextmanager
 def process(folder: Path, **flags: str) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
@@ -161,8 +154,9 @@ def process(folder: Path, **flags: str) -> Iterator[tuple[subprocess.Popen[bytes
         "log_file": str(log),
         **flags,
     }
+    command = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
     child = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *(f"{name}={value}" for name, value in given.items())],
+        [sys.executable, "-m", "pyfastpath", "gateway", *command],
         env={**os.environ, **KEYS},
         cwd=Path(__file__).parents[2],
     )
