@@ -1,4 +1,4 @@
-"""The two sockets: records of the trunk as paths, plain datagrams as paths, and errors that say what to do."""
+"""The two sockets: records of the trunk as paths, plain datagrams as paths, errors that say what to do."""
 
 import socket
 
