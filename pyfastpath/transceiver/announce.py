@@ -174,7 +174,9 @@ class Announcer:
                 self._member.tell_relays(self._endpoint)
             await self._announce()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._change.wait(), ANNOUNCE_EVERY_S)
+                # wait_for, cancelled in the moment of a change, would swallow the cancellation (Python 3.11).
+                async with asyncio.timeout(ANNOUNCE_EVERY_S):
+                    await self._change.wait()
                 await asyncio.sleep(CHANGES_GAP_S)
 
     async def _announce(self) -> None:

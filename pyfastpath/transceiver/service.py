@@ -136,7 +136,8 @@ class Service:
             state = ""
             while state != "closed":
                 try:
-                    info = await asyncio.wait_for(changes.get(), COMMENT_EVERY_S)
+                    async with asyncio.timeout(COMMENT_EVERY_S):
+                        info = await changes.get()
                 except TimeoutError:
                     await reply.write(b":\n\n")
                     continue

@@ -147,6 +147,15 @@ async def test_a_registry_that_refuses_is_asked_again() -> None:
         assert announcer.troubles() == []
 
 
+async def test_it_ends_in_the_moment_of_a_change(tmp_path: Path) -> None:
+    """SIGTERM changes the record and closes in one turn of the loop; wait_for would have missed the close."""
+    async with announcing(free_port(socket.SOCK_DGRAM), MemoryRegistry()) as (announcer, _):
+        await asyncio.sleep(0.1)
+        announcer.changed()
+        await asyncio.sleep(0)
+        await asyncio.wait_for(announcer.close(), 5)
+
+
 async def test_one_relay_of_two_is_enough_and_the_token_goes_along() -> None:
     asked: list[tuple[str, str | None]] = []
 
