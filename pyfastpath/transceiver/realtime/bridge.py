@@ -16,7 +16,7 @@ from pyfastpath.transceiver.agent import Event
 from pyfastpath.transceiver.dialogue import CancelResponse, ClearOutput, Command, Ids, PassToAgent
 from pyfastpath.transceiver.realtime.events import EventError, Json, error_event, parse_object
 from pyfastpath.transceiver.realtime.outbox import Outbox
-from pyfastpath.transceiver.realtime.session import from_beta
+from pyfastpath.transceiver.realtime.session import default_session, from_beta, update_session
 
 # The GA and the beta interface's names of the same event.
 AUDIO_DELTAS: Final = frozenset({"response.output_audio.delta", "response.audio.delta"})
@@ -34,10 +34,12 @@ class Segment(NamedTuple):
 
 
 class BridgeDialogue:
-    """See `dialogue.Dialogue`. `session`: what the client asked for when it made the call, as it is.
-    Who makes the turns is the server's business, so the gate's findings are ignored."""
+    """See `dialogue.Dialogue`. `session`: what the client asked for when it made the call. Who makes the turns
+    is the server's business, so the gate's findings are ignored. Raises EventError for a session object that
+    cannot be: here it is still the answer to a request, later the server would refuse it in the call."""
 
     def __init__(self, *, session: Json, ids: Ids, takes_turns: bool = True) -> None:
+        update_session(default_session(""), session)
         self._session = dict(session)
         self._outbox = Outbox(ids)
         self._commands: deque[Command] = deque()

@@ -8,6 +8,7 @@ import json
 import pytest
 
 from pyfastpath.transceiver.realtime.bridge import BridgeDialogue
+from pyfastpath.transceiver.realtime.events import EventError
 from tests.support.story import Story, counted_ids
 
 MANUAL = {"audio": {"input": {"turn_detection": {"type": "server_vad", "interrupt_response": False}}}}
@@ -234,6 +235,14 @@ def test_the_session_is_the_servers():
     story.agent_sends("session.created", session={"id": "theirs"})
     story.server_says("session.created", session={"id": "theirs"})
     assert story.dialogue.session == {"id": "theirs"}
+
+
+@pytest.mark.parametrize(
+    "session", [{"audio": 5}, {"turn_detection": {"type": "server_vad", "threshold": "x"}}]
+)
+def test_a_session_that_cannot_be_is_refused_with_the_call(session):
+    with pytest.raises(EventError):
+        a_bridge(**session)
 
 
 def test_a_data_channel_that_comes_after_the_servers_session():
