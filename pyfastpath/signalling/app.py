@@ -137,7 +137,8 @@ class Api:
         value, expires_s = self._keys.issue(
             wanted, wall_s=int(time.time()), nonce=secrets.token_bytes(NONCE_BYTES)
         )
-        said: dict[str, Any] = {"value": value, "expires_at": expires_s, "session": wanted.session}
+        session = {"type": "realtime", "object": "realtime.session", **wanted.session}
+        said: dict[str, Any] = {"value": value, "expires_at": expires_s, "session": session}
         return web.json_response(said, headers={"Cache-Control": "no-store"})
 
     # ---- who may ----------------------------------------------------------------------------------

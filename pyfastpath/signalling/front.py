@@ -134,11 +134,15 @@ def refusal(request: web.Request, error: CallError) -> web.Response:
 
 
 async def read_body(request: web.Request) -> bytes:
-    """The whole body, in time. CallError too_slow; aiohttp's own error when it is too long."""
+    """The whole body, in time. CallError too_slow, bad_request; aiohttp's own error when it is too long."""
     try:
         async with asyncio.timeout(BODY_S):
             return await request.read()
     except TimeoutError:
         raise CallError(
             f"the body did not come within {BODY_S:.0f} s", "Send it at once.", code="too_slow"
+        ) from None
+    except web.RequestPayloadError:
+        raise CallError(
+            "the body broke off, or is not encoded as its head says", "Send it whole.", code="bad_request"
         ) from None

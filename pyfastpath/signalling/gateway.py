@@ -20,6 +20,7 @@ from typing import Final
 
 import uvloop
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from pyfastpath import log as logs
 from pyfastpath.config import GatewayConfig
@@ -155,6 +156,7 @@ class Gateway:
     async def _serve_clients(self, undo: contextlib.AsyncExitStack, api: Api) -> None:
         """The public listener. What is under way when it closes is finished, unless told to end at once."""
         config = self._config
+        logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
         app = api.app(allow_origins=config.allow_origins, page=read_page() if config.page else None)
         runner = web.AppRunner(
             app,
@@ -197,7 +199,6 @@ class Gateway:
 def run(config: GatewayConfig) -> int:
     """Run a gateway until it is told to stop; the exit code. Errors of its settings are raised."""
     handler = logs.setup(config.log_level, config.log_format, config.log_file)
-    logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
     _raise_file_limit()
     uvloop.run(_serve_until_signalled(config, handler))
     return 0
@@ -258,7 +259,6 @@ def _raise_file_limit() -> None:
 
 
 def _is_our_fault(record: logging.LogRecord) -> bool:
-    """Whoever sends what is no HTTP gets a 400; a traceback for each would let strangers fill the log."""
-    from aiohttp.http_exceptions import HttpProcessingError
-
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+    """Whoever sends what is no HTTP gets a 400, or leaves; a traceback for each would fill the log."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionResetError)

@@ -295,12 +295,13 @@ async def test_an_ephemeral_key_makes_calls_with_its_session(tmp_path: Path) -> 
         assert set(secret) == {"value", "expires_at", "session"}
         assert secret["value"].startswith("ek_")
         assert 55 <= secret["expires_at"] - time.time() <= 61
-        assert secret["session"] == {"type": "realtime", "model": "tone", "instructions": "Grüße"}
+        session = {"type": "realtime", "model": "tone", "instructions": "Grüße"}
+        assert secret["session"] == {"object": "realtime.session", **session}
 
         bearer = {"Authorization": f"Bearer {secret['value']}"}
         call = await rig.call(**bearer)
         assert call.status == 201
-        assert one.bodies("POST", "/v1/sessions")[0]["session"] == secret["session"]
+        assert one.bodies("POST", "/v1/sessions")[0]["session"] == session
         more = await rig.http.post("/v1/realtime/client_secrets", headers=bearer)
         assert (more.status, (await rig.error(more))["code"]) == (403, "forbidden")
         assert (await rig.http.post(call.headers["Location"] + "/hangup", headers=bearer)).status == 200

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import re
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,42 @@ async def test_a_body_that_does_not_come_is_408(rig: Rig, monkeypatch: pytest.Mo
     assert head.startswith(b"HTTP/1.1 408 ")
     assert b"too_slow" in await asyncio.wait_for(reader.read(), 5), "and the connection is closed"
     writer.close()
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: 100\r\n\r\nv=0\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nv=0\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n",
+        b"Content-Encoding: gzip\r\nContent-Length: 8\r\n\r\nnot gzip",
+        b"Content-Encoding: deflate\r\nContent-Length: 8\r\n\r\nno zlib!",
+    ],
+)
+async def test_a_body_that_breaks_off_or_is_none_leaves_no_traceback(
+    rig: Rig, rest: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Strangers could fill the log with them."""
+    await rig.join()
+    address = rig.gateway.address
+    assert address is not None
+    reader, writer = await asyncio.open_connection(str(address.address), address.port)
+    writer.write(b"POST /v1/realtime/calls HTTP/1.1\r\nHost: x\r\nContent-Type: application/sdp\r\n" + rest)
+    await asyncio.sleep(0.1)
+    writer.write_eof()
+    reply = await asyncio.wait_for(reader.read(), 5)
+    assert not reply or re.match(rb"HTTP/1.[01] 4", reply), reply
+    writer.close()
+    assert (await rig.call()).status == 201
+    assert not [one for one in caplog.records if one.exc_info]
+
+
+async def test_a_small_body_that_unpacks_to_a_large_one_is_413(rig: Rig) -> None:
+    await rig.join()
+    bomb = gzip.compress(b"v=0\r\n" * 2_000_000)
+    headers = {"Content-Type": "application/sdp", "Content-Encoding": "gzip"}
+    reply = await rig.http.post(CALLS, data=bomb, headers=headers)
+    assert reply.status == 413
 
 
 async def test_every_request_is_counted_by_route_and_status(rig: Rig) -> None:
