@@ -138,7 +138,7 @@ class Answering:
         try:
             return kind(session=dict(wanted), ids=self._new_id, takes_turns=agent.takes_turns)
         except EventError as error:
-            raise SessionError(error.message, error.hint, code="invalid_session") from None
+            raise SessionError(error.message, error.hint, code="bad_session") from None
 
     def _new_id(self, kind: str) -> str:
         return f"{kind}_{self._random_text(ID_CHARACTERS)}"
