@@ -34,9 +34,9 @@ class Segment(NamedTuple):
 
 
 class BridgeDialogue:
-    """See `dialogue.Dialogue`. `session`: what the client asked for when it made the call. Who makes the turns
-    is the server's business, so the gate's findings are ignored. Raises EventError for a session object that
-    cannot be: here it is still the answer to a request, later the server would refuse it in the call."""
+    """See `dialogue.Dialogue`. `session`: what the client asked for when it made the call. Turns are the
+    server's business, so the gate's findings are ignored. Raises EventError for a session object that cannot
+    be: now that still answers the client's request, later the server would refuse it in the call."""
 
     def __init__(self, *, session: Json, ids: Ids, takes_turns: bool = True) -> None:
         update_session(default_session(""), session)
