@@ -26,8 +26,8 @@ def test_every_route():
     routes = re.findall(r"web\.(post|get|patch|delete)\((?:f?\"([^\"]+)\"|(CALLS|WHIP))", text)
     assert len(routes) >= 8
     for method, path, constant in routes:
-        shown = (path or f"{{{constant}}}").replace("{CALLS}", "/v1/realtime/calls").replace("{WHIP}", "/whip")
-        shown = shown.replace("{{id}}", "{id}")
+        shown = (path or f"{{{constant}}}").replace("{{id}}", "{id}")
+        shown = shown.replace("{CALLS}", "/v1/realtime/calls").replace("{WHIP}", "/whip")
         assert f"{method.upper()} {shown}" in TEXT, f"{method} {shown}"
 
 

@@ -1,4 +1,4 @@
-"""A whole session and its client in virtual time, with the texts of its data channel and a voice to speak with."""
+"""A whole session and its client in virtual time, with its data channel's texts and a voice to speak with."""
 
 import json
 from typing import Any

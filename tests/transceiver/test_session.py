@@ -14,6 +14,7 @@ from pyfastpath.transceiver.requests import CreateSession, SessionError
 from pyfastpath.wire import rtcp
 from tests.support.rtc_call import LONGEST_S, Call
 
+
 class Recorder(Agent):
     """Remembers what it is told."""
 
