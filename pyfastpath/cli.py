@@ -180,29 +180,37 @@ def gateway(
         raise typer.Exit(run_gateway(config))
 
 
+PublicIp = Annotated[
+    str, typer.Option(metavar="IP", help="Serve others too: the address they reach this machine by.")
+]
+Tls = Annotated[
+    str, typer.Option(metavar="self-signed", help="HTTPS: browsers open no microphone off localhost without.")
+]
+AgentName = Annotated[
+    str, typer.Option(metavar="AGENT", help="Who answers: parrot, echo, tone, module:Class or wss://….")
+]
+AgentKeyFile = Annotated[str, typer.Option(metavar="FILE", help="Holds the key of a wss:// agent.")]
+RelayPort = Annotated[int, typer.Option(min=1, max=65_535, help="UDP port of the relay.")]
+PagePort = Annotated[int, typer.Option(min=1, max=65_535, help="TCP port of gateway and page.")]
+HealthPort = Annotated[
+    int, typer.Option(min=1, max=65_500, help="TCP port of the relay's metrics; the others' follow it.")
+]
+Transceivers = Annotated[int, typer.Option(min=1, max=16, help="How many transceivers.")]
+Once = Annotated[bool, typer.Option("--once", help="End with the verdict of the first call.")]
+
+
 @app.command(epilog=EXIT_CODES)
 def up(
     *,
-    public_ip: Annotated[
-        str, typer.Option(metavar="IP", help="Serve others too: the address they reach this machine by.")
-    ] = "",
-    tls: Annotated[
-        str,
-        typer.Option(metavar="self-signed", help="HTTPS: browsers open no microphone off localhost without."),
-    ] = "",
-    agent: Annotated[
-        str, typer.Option(metavar="AGENT", help="Who answers: parrot, echo, tone, module:Class or wss://….")
-    ] = "parrot",
-    agent_key_file: Annotated[
-        str, typer.Option(metavar="FILE", help="Holds the key of a wss:// agent.")
-    ] = "",
-    relay_port: Annotated[int, typer.Option(min=1, max=65_535, help="UDP port of the relay.")] = 3478,
-    page_port: Annotated[int, typer.Option(min=1, max=65_535, help="TCP port of gateway and page.")] = 8080,
-    health_port: Annotated[
-        int, typer.Option(min=1, max=65_500, help="TCP port of the relay's metrics; the others' follow it.")
-    ] = 9478,
-    transceivers: Annotated[int, typer.Option(min=1, max=16, help="How many transceivers.")] = 2,
-    once: Annotated[bool, typer.Option("--once", help="End with the verdict of the first call.")] = False,
+    public_ip: PublicIp = "",
+    tls: Tls = "",
+    agent: AgentName = "parrot",
+    agent_key_file: AgentKeyFile = "",
+    relay_port: RelayPort = 3478,
+    page_port: PagePort = 8080,
+    health_port: HealthPort = 9478,
+    transceivers: Transceivers = 2,
+    once: Once = False,
 ) -> None:
     """Run a whole voice edge on this machine: relay, transceivers, gateway and page.
 

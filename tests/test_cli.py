@@ -9,10 +9,11 @@ import pytest
 
 from pyfastpath import __version__
 from pyfastpath.cli import run
-from pyfastpath.config import RelayConfig, fields
+from pyfastpath.config import GatewayConfig, RelayConfig, TransceiverConfig, fields
 from pyfastpath.config.document import has_flag
 from tests.support.relay import free_port, running_relay
 
+DAEMONS = (RelayConfig, TransceiverConfig, GatewayConfig)
 KEY = "000102030405060708090a0b0c0d0e0f"
 TOKEN_RELAY = f"""
 trunk_port = 4000
@@ -31,19 +32,63 @@ incarnation = 2
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch, tmp_path):
     """Variables of the machine play no part, and no relay of the machine is asked."""
-    for spec in fields(RelayConfig):
+    for spec in (spec for daemon in DAEMONS for spec in fields(daemon)):
         monkeypatch.delenv(spec.variable, raising=False)
     monkeypatch.setenv("PYFASTPATH_ADMIN_SOCKET", str(tmp_path / "admin.sock"))
     monkeypatch.setenv("COLUMNS", "200")
 
 
-def test_the_help_of_relay_names_every_flag(capsys):
-    assert run(["relay", "--help"]) == 0
+@pytest.mark.parametrize("daemon", DAEMONS)
+def test_the_help_of_a_daemon_names_every_flag(capsys, daemon):
+    assert run([daemon.COMMAND, "--help"]) == 0
     text = capsys.readouterr().out
-    for spec in fields(RelayConfig):
+    for spec in fields(daemon):
         assert (f"{spec.flag} " in text.replace("\n", " \n")) == has_flag(spec), spec.name
     assert "SIGHUP" in text
     assert "Exit codes" in text
+
+
+SETTINGS = {  # the least a daemon can run with, as the environment has it
+    TransceiverConfig: {"RELAYS": "127.0.0.1:7000", "TRUNK_KEYS": f"0:{KEY}"},
+    GatewayConfig: {"TOKEN_KEYS": f"1:{KEY}", "CANDIDATES": "192.0.2.1:3478"},
+}
+
+
+@pytest.mark.parametrize("daemon", SETTINGS)
+def test_the_other_daemons_check_and_print_their_settings(capsys, monkeypatch, daemon):
+    assert run([daemon.COMMAND, "--check-config"]) == 2
+    assert f"pyfastpath: default: {'relays' if daemon is TransceiverConfig else 'token_keys'}:" in (
+        capsys.readouterr().err
+    )
+    for name, value in SETTINGS[daemon].items():
+        monkeypatch.setenv(daemon.PREFIX + name, value)
+    assert run([daemon.COMMAND, "--check-config"]) == 0
+    assert "settings: good, digest " in capsys.readouterr().out
+    assert run([daemon.COMMAND, "--print-config", "--log-level", "debug"]) == 0
+    text = capsys.readouterr().out
+    assert 'log_level = "debug"' in text
+    assert KEY not in text
+
+
+def test_the_help_of_up_says_what_it_takes(capsys):
+    assert run(["up", "--help"]) == 0
+    text = capsys.readouterr().out
+    for flag in ("--public-ip", "--tls", "--agent", "--agent-key-file", "--relay-port", "--page-port",
+                 "--health-port", "--transceivers", "--once"):  # fmt: skip
+        assert flag in text
+
+
+@pytest.mark.parametrize(("command", "missing"), [(["up"], "aioice"), (["transceiver"], "OpenSSL")])
+def test_what_only_the_extra_brings_is_named(command, missing, monkeypatch, capsys):
+    for name in [name for name in sys.modules if name.startswith(("pyfastpath.t", missing))]:
+        if name.startswith(("pyfastpath.transceiver", "pyfastpath.tools.up", missing)):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    monkeypatch.setenv("PYFASTPATH_TRANSCEIVER_RELAYS", "127.0.0.1:7000")
+    assert run(command) == 1
+    said = capsys.readouterr().err
+    assert missing in said
+    assert "pip install 'pyfastpath[transceiver]'" in said
 
 
 @pytest.mark.parametrize("command", [[], ["ctl"], ["token"], ["ctl", "routes"]])

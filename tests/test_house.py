@@ -275,6 +275,8 @@ TESTED_ELSEWHERE = {
     "pyfastpath/config/fields.py": "tests/config/test_model.py",
     "pyfastpath/config/rules.py": "tests/config/test_load.py",
     "pyfastpath/config/source.py": "tests/config/test_load.py",
+    "pyfastpath/tools/settings.py": "tests/test_cli.py",
+    "pyfastpath/tools/up.py": "tests/e2e/test_make_run.py",
 }
 
 

@@ -88,8 +88,7 @@ class SelfCall:
         """Offer, answer, ICE and DTLS. CallError when one of them fails."""
         call, connected = self._call, asyncio.Event()
         call.addTrack(self._tone)
-        channel = call.createDataChannel(DATA_CHANNEL)
-        channel.on("message", self._receive_event)
+        call.createDataChannel(DATA_CHANNEL).on("message", self._receive_event)
 
         @call.on("track")
         def hear(track: MediaStreamTrack) -> None:
