@@ -37,18 +37,24 @@ def write_tone(path: Path, frequency_hz: int, seconds: int = 2) -> Path:
     return path
 
 
+MICROPHONES = {  # what a browser without a WAV file has instead
+    "none": ["--disable-audio-input", "--use-fake-ui-for-media-stream"],
+    "refused": ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream=deny"],
+}
+
+
 @contextmanager
-def browser_page(browser: str, microphone: Path) -> Iterator[Page]:
-    """An empty page of a fresh headless browser whose microphone is the WAV file; closed at the end."""
-    flags = [
-        "--no-sandbox",
-        "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
-        "--autoplay-policy=no-user-gesture-required",
-        "--mute-audio",
-        "--disable-gpu",
-        f"--use-file-for-fake-audio-capture={microphone}",
-    ]
+def browser_page(browser: str, microphone: Path | str) -> Iterator[Page]:
+    """An empty page of a fresh headless browser whose microphone is the WAV file; closed at the end.
+
+    In place of a file: "none", there is no microphone; "refused", the user does not allow it.
+    """
+    flags = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required", "--mute-audio", "--disable-gpu"]
+    if isinstance(microphone, str):
+        flags += MICROPHONES[microphone]
+    else:
+        flags += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        flags.append(f"--use-file-for-fake-audio-capture={microphone}")
     if not own_addresses():  # a container without a network: there Chromium would gather nothing
         flags.append("--allow-loopback-in-peer-connection")
     real = WRAPPED.get(browser, Path(browser))

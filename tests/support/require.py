@@ -22,6 +22,7 @@ COMMANDS = {  # what it is called: Debian's package
     "nft": "nftables",
     "gcc": "gcc",
     "espeak-ng": "espeak-ng",
+    "firefox-esr": "firefox-esr",
 }
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

@@ -46,8 +46,9 @@ export async function refusal(reply) {
   }
   const title = said ? said[0].toUpperCase() + said.slice(1) : `The gateway refused the call (${reply.status}).`;
   const wait = reply.headers.get("Retry-After");
-  let hint = wait && !/again/i.test(title) ? `Try again in ${wait} s.` : "";
-  if (reply.status === 401) hint = "Enter a key and start again.";
+  const hint = wait && !/again/i.test(title) ? `Try again in ${wait} s.` : "";
+  // What the gateway advises there is for programs.
+  if (reply.status === 401) return new Failure("http_401", title.split(/(?<=\.)\s/)[0], "Enter one and start again.");
   return new Failure(`http_${reply.status}`, title, hint);
 }
 

@@ -3,19 +3,13 @@
 import { Call } from "./call.js";
 import { EventLog } from "./eventlog.js";
 import { obstacle } from "./failure.js";
-import { Loudness } from "./levels.js";
 import { Meter } from "./meter.js";
 import { Numbers } from "./numbers.js";
-import { StatsReader } from "./stats.js";
 import { Timeline } from "./timeline.js";
 import { turnOf } from "./turns.js";
+import { Watching } from "./watching.js";
 import { Waterfall } from "./waterfall.js";
-import { AGENTS, BUTTONS, clock, ended, LIVE, SHAKY, STATES, STEPS } from "./words.js";
-
-const LEVELS_MS = 40;
-const STATS_MS = 500;
-const VOICE = 0.3; // of a meter: louder is somebody speaking
-const PAUSE_MS = 300;
+import { AGENTS, BUTTONS, ended, LIVE, SHAKY, STATES, STEPS } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
 const tiles = Object.fromEntries(["rtt", "jitter", "loss", "buffer", "sent", "received"].map((name) => [name, $(`number-${name}`)]));
@@ -38,7 +32,7 @@ $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   $("call").click();
 });
-$("choices").addEventListener("change", showAgent);
+$("choices").addEventListener("change", ({ target }) => target.name === "agent" && showAgent());
 window.addEventListener("pagehide", () => call?.end());
 document.querySelector(`input[name=agent][value="${CSS.escape(location.hash.slice(1))}"]`)?.click(); // …/#tone
 showAgent();
@@ -51,7 +45,7 @@ if (barrier) {
 function start() {
   watching?.close();
   call = new Call({ agent: chosen(), processing: $("processing").checked, key: $("key").value.trim() });
-  watching = new Watching(call);
+  watching = new Watching(call, { meters, timeline, numbers, clock: $("clock"), voice: $("voice") });
   showFailure(null);
   for (const part of [waterfall, numbers, log]) part.clear();
   timeline.clear(AGENTS[call.agent].name);
@@ -113,70 +107,5 @@ function showFailure(failure) {
   if (failure?.code === "http_401") {
     $("key-form").hidden = false;
     $("key").focus();
-  }
-}
-
-// What runs by the clock while a call is there: levels, timeline, numbers, duration.
-class Watching {
-  #call; #audio = new AudioContext(); #voices = {}; #timers = []; #frame = 0; #stats = new StatsReader(); #spoke = 0;
-  began = 0;
-
-  constructor(call) {
-    this.#call = call;
-    this.#timers.push(setInterval(() => this.#listen(), LEVELS_MS));
-    const paint = () => {
-      timeline.paint();
-      this.#frame = requestAnimationFrame(paint);
-    };
-    paint();
-  }
-
-  hear({ microphone, agent }) {
-    if (microphone) this.#voices.you ??= new Loudness(this.#audio, microphone);
-    if (!agent) return;
-    $("voice").srcObject = agent; // also what makes Chromium decode the stream at all
-    this.#voices.agent ??= new Loudness(this.#audio, agent);
-  }
-
-  begin() {
-    this.began = this.#call.seconds;
-    this.#timers.push(setInterval(() => this.#count(), STATS_MS));
-    this.#count();
-  }
-
-  get seconds() {
-    return this.#call.seconds - this.began;
-  }
-
-  close() {
-    this.#timers.forEach(clearInterval);
-    cancelAnimationFrame(this.#frame);
-    if (this.#audio.state !== "closed") this.#audio.close();
-    $("voice").srcObject = null;
-    delete document.body.dataset.speaks;
-    for (const meter of Object.values(meters)) meter.rest();
-  }
-
-  #listen() {
-    const levels = { you: this.#voices.you?.read() ?? 0, agent: this.#voices.agent?.read() ?? 0 };
-    for (const [who, level] of Object.entries(levels)) meters[who].show(level);
-    timeline.add(this.#call.seconds, levels.you, levels.agent);
-    this.#showSpeaker(levels);
-  }
-
-  #showSpeaker({ you, agent }) {
-    const now = performance.now();
-    if (Math.max(you, agent) > VOICE) {
-      this.#spoke = now;
-      document.body.dataset.speaks = agent > you ? "agent" : "you";
-    } else if (now - this.#spoke > PAUSE_MS) delete document.body.dataset.speaks;
-  }
-
-  async #count() {
-    $("clock").textContent = clock(this.seconds);
-    const read = this.#stats.read(await this.#call.stats());
-    if (this.#call.state !== "live") return;
-    numbers.show(read);
-    if (read.received) this.#call.heard();
   }
 }

@@ -3,7 +3,8 @@
 export class StatsReader {
   #before = null;
 
-  // { rtt, jitter, buffer } in ms, { loss } in percent, { sent, received } in packets, { route } as text.
+  // { rtt, jitter, buffer } in ms, { loss } in percent, { sent, received } in packets, { route } as text,
+  // { levels: { you, agent } } as amplitudes 0…1.
   read(report) {
     const all = [...report.values()];
     const of = (type) => all.find((stat) => stat.type === type && (stat.kind ?? "audio") === "audio");
@@ -18,6 +19,7 @@ export class StatsReader {
       buffer: this.#buffer(inbound),
       sent: outbound?.packetsSent,
       received: inbound?.packetsReceived,
+      levels: { you: of("media-source")?.audioLevel, agent: inbound?.audioLevel },
       route: route(report, pair, transport, report.get(inbound?.codecId ?? outbound?.codecId)),
     };
   }
