@@ -32,6 +32,7 @@ from pyfastpath.transceiver.counters import Counters
 from pyfastpath.transceiver.endpoint import Endpoint
 from pyfastpath.transceiver.health import health_app
 from pyfastpath.transceiver.member import Member
+from pyfastpath.transceiver.opus import CLOCK_HZ, Decoder
 from pyfastpath.transceiver.service import Service
 from pyfastpath.transceiver.sockets import PlainSocket, TrunkSocket
 from pyfastpath.transceiver.starts import Start, note_start
@@ -54,8 +55,8 @@ async def serve(config: TransceiverConfig, start: Start, handler: logs.Reopenabl
     """The process from opened sockets to its exit code."""
     async with contextlib.AsyncExitStack() as undo:
         process = Process(config, start)
-        await process.open(undo)
         process.obey_signals(handler)
+        await process.open(undo)
         return await process.run()
 
 
@@ -68,6 +69,7 @@ class Process:
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._stop_asked_s: float | None = None
         self._is_closed = False
+        self._announcer: Announcer | None = None
         self._casting = Casting(config.agent, config.agent_key_file)
         self.endpoint = open_endpoint(config, start, self._casting)
 
@@ -78,29 +80,30 @@ class Process:
         self.endpoint.open()
         undo.push_async_callback(self._close_endpoint)
         control = self._control_listeners(undo)
-        self.member = Member(
+        member = Member(
             id=config.id,
             cluster=config.cluster,
             xcvr=config.transceiver,
             incarnation=self._start.incarnation,
             control=_announced(control),
         )
-        self.announcer = Announcer(
+        announcer = Announcer(
             self.endpoint,
-            self.member,
+            member,
             registry=open_registry(config.registry, config.registry_token.value) if config.registry else None,
             relays=config.relay_admin,
             relay_token=config.relay_admin_token,
         )
-        service = Service(self.endpoint, self.member, self.announcer.changed)
+        service = Service(self.endpoint, member, announcer.changed)
         for listening in control:
             is_unix = listening.family == socket.AF_UNIX
             await _serve_http(service.app(b"" if is_unix else config.control_token.value), listening, undo)
         await self._serve_health(undo)
         # Before the control API ends: whoever follows a session learns how it ended.
         undo.push_async_callback(self._close_endpoint)
-        self.announcer.start()
-        undo.push_async_callback(self.announcer.close)
+        self._announcer = announcer
+        announcer.start()
+        undo.push_async_callback(announcer.close)
 
     async def _close_endpoint(self) -> None:
         if not self._is_closed:
@@ -128,7 +131,9 @@ class Process:
 
     def unready(self) -> list[str]:
         """Why no new call may come; empty when one may."""
-        reasons = self.announcer.troubles()
+        if self._announcer is None:
+            return ["it starts"]
+        reasons = self._announcer.troubles()
         if self.endpoint.is_draining:
             reasons.append("it drains")
         elif len(self.endpoint) >= self.endpoint.capacity:
@@ -149,7 +154,7 @@ class Process:
 
     async def run(self) -> int:
         """Until `stop`; the exit code."""
-        log.info("%s serves with agent %s", self.member.id, self._config.agent)
+        log.info("%s serves with agent %s", self._config.id, self._config.agent)
         lag = self.endpoint.counters.event_loop_lag_s
         while not self._ended.done():
             due_s = time.monotonic() + TURN_S
@@ -167,7 +172,8 @@ class Process:
     def drain(self) -> None:
         """No new call; those that live go on."""
         self.endpoint.is_draining = True
-        self.announcer.changed()
+        if self._announcer is not None:
+            self._announcer.changed()
 
     def drain_and_stop(self) -> None:
         """End when the last live call has ended or the deadline passes; again: end now."""
@@ -190,7 +196,8 @@ class Process:
 
 
 def open_endpoint(config: TransceiverConfig, start: Start, casting: Casting) -> Endpoint:
-    """The sockets and the endpoint over them. SocketError when the machine refuses one."""
+    """The sockets and the endpoint over them. SocketError when the machine refuses one, OpusError."""
+    Decoder(CLOCK_HZ)  # a missing libopus is said now, not in the first call
     counters = Counters()
     answering = Answering(
         certificate=Certificate.generate(time.time()),

@@ -118,6 +118,14 @@ def test_aes_from_the_cpu_or_libcrypto(tmp_path, monkeypatch, aes, library, leve
     assert found(config(tmp_path), "AES")[0].level == level
 
 
+@pytest.mark.parametrize(("library", "level"), [("libc.so.6", "ok"), ("libopus.so.none", "warn")])
+def test_libopus_is_for_transceivers(tmp_path, monkeypatch, library, level):
+    monkeypatch.setattr(doctor, "LIBOPUS", library)
+    (finding,) = found(config(tmp_path), "libopus")
+    assert finding.level == level
+    assert ("apt-get install libopus0" in finding.fix) == (level == "warn")
+
+
 def test_a_relay_that_runs_holds_its_ports_and_that_is_fine(tmp_path):
     with running_relay(tmp_path, backends=[{"id": "a", "address": "127.0.0.1:5000"}]) as relay:
         settings = load(tmp_path / "relay.toml", environ={})

@@ -17,6 +17,10 @@ from urllib.request import urlopen
 import pytest
 
 from pyfastpath import metrics
+from pyfastpath.config import TransceiverConfig, load
+from pyfastpath.transceiver import opus, process
+from pyfastpath.transceiver.casting import Casting
+from pyfastpath.transceiver.starts import Start
 from tests.support import http
 from tests.support.relay import free_port
 from tests.support.rtc_client import RtcClient
@@ -220,6 +224,17 @@ def test_a_second_one_on_the_same_socket_is_refused(tmp_path):
         )
         assert said.returncode == 4
         assert "another transceiver answers" in said.stderr
+
+
+async def test_a_missing_libopus_is_said_at_the_start(monkeypatch):
+    monkeypatch.setattr(opus, "_LIBRARY", "libopus.so.none")
+    opus._library.cache_clear()
+    config = load(kind=TransceiverConfig, environ={}, flags={"plain_listen": "127.0.0.1:0"})
+    try:
+        with pytest.raises(opus.OpusError, match="apt-get install libopus0"):
+            process.open_endpoint(config, Start(1, 1), Casting("echo"))
+    finally:
+        opus._library.cache_clear()
 
 
 @contextmanager
