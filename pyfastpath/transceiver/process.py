@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import time
@@ -40,6 +41,7 @@ from pyfastpath.types import Endpoint as Address
 
 log = logging.getLogger("pyfastpath.transceiver.process")
 
+SPARE_FILES: Final = 1024
 TURN_S: Final = 0.25
 HTTP_SHUTDOWN_S: Final = 1.0
 
@@ -48,6 +50,7 @@ def run(config: TransceiverConfig) -> int:
     """Serve until told to stop; the exit code. SocketError or ConfigError when something cannot be opened."""
     handler = logs.setup(config.log_level, config.log_format, config.log_file)
     start = note_start(config.state_dir, time.time())
+    _raise_file_limit(config.sessions_max)
     return uvloop.run(serve(config, start, handler))
 
 
@@ -219,6 +222,16 @@ def open_endpoint(config: TransceiverConfig, start: Start, casting: Casting) -> 
         )
     plain = PlainSocket(Address.parse(config.plain_listen)) if config.plain_listen else None
     return Endpoint(answering, counters, trunk=trunk, plain=plain, capacity=config.sessions_max)
+
+
+def _raise_file_limit(sessions_max: int) -> None:
+    """Each session may have an event stream open; many systems begin with 1,024 files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = sessions_max + SPARE_FILES
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _announced(control: list[socket.socket]) -> str:

@@ -1,6 +1,5 @@
 """`make run` is `pyfastpath up`: one tree of processes, a first call, a verdict, and nothing left behind."""
 
-import json
 import os
 import re
 import signal
@@ -24,7 +23,7 @@ COMMAND = [sys.executable, "-m", "pyfastpath", "up"]
 TIMEOUT_S = 60
 GONE_S = 10
 BACK_S = 20
-LIBRARY_S = 0.05
+POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ class Edge:
             said = self.output.read_text()
             if re.search(line, said):
                 return said
-            time.sleep(LIBRARY_S)
+            time.sleep(POLL_S)
         raise AssertionError(f"never said {line!r}:\n{self.output.read_text()}")
 
     def ready(self, number: int) -> bool:
@@ -119,7 +118,7 @@ class Edge:
         deadline_s = time.monotonic() + BACK_S
         while not self.ready(number):
             assert time.monotonic() < deadline_s, self.output.read_text()
-            time.sleep(LIBRARY_S)
+            time.sleep(POLL_S)
 
     def transceivers(self) -> list[dict[str, object]]:
         status, said = http.ask(self.folder / "gateway.sock", "GET", "/v1/transceivers")
@@ -138,7 +137,7 @@ def assert_all_gone(pids: list[int]) -> None:
     deadline_s = time.monotonic() + GONE_S
     while any(map(alive, pids)):
         assert time.monotonic() < deadline_s, [pid for pid in pids if alive(pid)]
-        time.sleep(LIBRARY_S)
+        time.sleep(POLL_S)
 
 
 @contextmanager
@@ -265,5 +264,19 @@ def test_what_dies_is_replaced_and_serves_again(tmp_path: Path) -> None:
         edge.wait_until_ready(1)
         after = edge.pids()
         assert {name for name in after if after[name] != before[name]} == {"t1", "gateway"}
-        assert json.dumps(edge.transceivers()), "it registered at the new gateway"
+        edge.wait_until_ready(2)
+        assert [row["id"] for row in edge.transceivers()] == ["t1"], "it registered at the new gateway"
+
+
+def test_a_new_relay_learns_the_transceivers_again(tmp_path: Path) -> None:
+    with running_edge(tmp_path) as edge:
+        os.kill(edge.pids()["relay"], signal.SIGKILL)
+        edge.wait_for("the relay ended by SIGKILL: starting another")
         edge.wait_until_ready(0)
+        deadline_s = time.monotonic() + BACK_S
+        up: set[str] = set()
+        while up != {"t1", "t2"}:
+            assert time.monotonic() < deadline_s, up
+            _, said = http.ask(edge.folder / "relay.sock", "GET", "/v1/backends")
+            up = {row["id"] for row in said["backends"] if row["state"] == "up"}
+            time.sleep(POLL_S)

@@ -1,6 +1,7 @@
 """`pyfastpath transceiver` as a process: it starts, carries a call, obeys its signals and leaves nothing."""
 
 import json
+import resource
 import signal
 import socket
 import subprocess
@@ -84,21 +85,23 @@ def command(folder: Path, health: str, *flags: str) -> list[str]:
 
 
 @contextmanager
-def running(folder: Path, *flags: str) -> Iterator[Running]:
+def running(folder: Path, *flags: str, limit: int = 0) -> Iterator[Running]:
+    """limit: of open files, soft; 0: as it is."""
     health = f"127.0.0.1:{free_port(socket.SOCK_STREAM)}"
-    process = subprocess.Popen(command(folder, health, *flags), stdin=subprocess.DEVNULL)
-    one = Running(process, folder, health)
+    prefix = ["prlimit", f"--nofile={limit}:"] if limit else []
+    started = subprocess.Popen([*prefix, *command(folder, health, *flags)], stdin=subprocess.DEVNULL)
+    one = Running(started, folder, health)
     try:
         deadline = time.monotonic() + TIMEOUT_S
         while not one.control.exists() or not _answers(health):
-            assert process.poll() is None, one.log
+            assert started.poll() is None, one.log
             assert time.monotonic() < deadline, one.log
             time.sleep(0.05)
         yield one
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+        if started.poll() is None:
+            started.kill()
+        started.wait()
 
 
 def _answers(health: str) -> bool:
@@ -215,6 +218,12 @@ def test_what_cannot_be_opened_is_one_clear_error(tmp_path, flags, code, word):
     assert said.returncode == code, said.stderr
     assert word in said.stderr
     assert "Traceback" not in said.stderr
+
+
+def test_it_may_open_a_file_for_each_session(tmp_path):
+    with running(tmp_path, "--sessions-max=3000", limit=1500) as one:
+        soft, _ = resource.prlimit(one.process.pid, resource.RLIMIT_NOFILE)
+        assert soft == 3000 + process.SPARE_FILES
 
 
 def test_a_second_one_on_the_same_socket_is_refused(tmp_path):
