@@ -5,7 +5,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from examples.openai_sdk_page.server import FOLDER, SdkPage
+from examples.openai_sdk_page.server import SdkPage
 
 
 def main() -> None:
@@ -14,11 +14,10 @@ def main() -> None:
     parser.add_argument("--gateway", default="http://127.0.0.1:8080", help="where `pyfastpath up` serves")
     parser.add_argument("--api-key-file", type=Path, help="the gateway's API key, if it wants one")
     parser.add_argument("--port", type=int, default=8090)
-    parser.add_argument("--modules", type=Path, default=FOLDER, help="the folder where `npm ci` has been run")
     options = parser.parse_args()
     key = options.api_key_file.read_text().strip() if options.api_key_file else ""
     try:
-        app = SdkPage(options.gateway, key, options.modules).app()
+        app = SdkPage(options.gateway, key).app()
     except FileNotFoundError as error:
         parser.error(str(error))
     where = f"http://127.0.0.1:{options.port}"

@@ -10,21 +10,20 @@ import aiohttp
 from aiohttp import web
 
 FOLDER = Path(__file__).parent
-SDK = Path("node_modules") / "@openai" / "agents-realtime" / "dist" / "bundle"
+SDK = FOLDER / "node_modules" / "@openai" / "agents-realtime" / "dist" / "bundle"
 CALLS = "/v1/realtime/calls"
 KEYS = "/v1/realtime/client_secrets"
 GATEWAY_TIMEOUT = aiohttp.ClientTimeout(total=10)
 
 
 class SdkPage:
-    """folder: where package.json lies and `npm ci` has been run."""
+    """What the page needs beside the gateway. FileNotFoundError: `npm ci` has not been run."""
 
-    def __init__(self, gateway: str, api_key: str = "", folder: Path = FOLDER) -> None:
+    def __init__(self, gateway: str, api_key: str = "") -> None:
         self._gateway = gateway.rstrip("/")
         self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._sdk = folder / SDK
-        if not self._sdk.is_dir():
-            raise FileNotFoundError(f"{self._sdk} is missing: run `npm ci` in {folder}")
+        if not SDK.is_dir():
+            raise FileNotFoundError(f"{SDK} is missing: run `npm ci` in {FOLDER}")
 
     def app(self) -> web.Application:
         """`GET /`, its files, the SDK's, and `POST /key`."""
@@ -32,7 +31,7 @@ class SdkPage:
         app.router.add_get("/", self.page)
         app.router.add_post("/key", self.key)
         app.router.add_static("/page", FOLDER / "page")
-        app.router.add_static("/sdk", self._sdk)
+        app.router.add_static("/sdk", SDK)
         return app
 
     async def page(self, _: web.Request) -> web.FileResponse:

@@ -1,103 +1,67 @@
 """The unmodified npm package @openai/agents-realtime calls `pyfastpath up`, by a page of the examples.
 
-Only the SDK's base URL and key are ours. The microphone says a sentence each ten seconds; the parrot answers.
+Only the SDK's base URL and key are ours. The microphone says a sentence again and again; the parrot answers.
 """
 
 import json
-import shutil
+import re
 import socket
-import subprocess
 import sys
-import wave
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from playwright.sync_api import Page
 
 from tests.support.browser import browser_page, call_stats
 from tests.support.child import running_child
+from tests.support.edge import running_edge
+from tests.support.npm import install
+from tests.support.recording import RATE_HZ, write_microphone
 from tests.support.relay import free_port
 from tests.support.require import require
 from tests.support.speech import speech
 
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "openai_sdk_page"
-RATE_HZ = 48_000
-SENTENCE_EVERY_S = 10
-INSTALL_TIMEOUT_S = 90
-NETWORK_ERRORS = ("ENOTFOUND", "EAI_AGAIN", "ECONNREFUSED", "ETIMEDOUT", "network")
 
 
-@pytest.fixture(scope="module")
-def modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The SDK as npm installs it, with the versions that package-lock.json pins."""
-    npm = require("npm")
-    folder = tmp_path_factory.mktemp("sdk")
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(EXAMPLE / name, folder)
-    done = subprocess.run(
-        [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_TIMEOUT_S,
-        check=False,
-    )
-    if done.returncode and any(word in done.stderr for word in NETWORK_ERRORS):
-        pytest.skip(f"npm cannot fetch the SDK: {done.stderr.strip().splitlines()[-1]}")
-    assert done.returncode == 0, done.stderr
-    return folder
+@pytest.fixture(scope="module", autouse=True)
+def sdk() -> None:
+    """The SDK as npm installs it."""
+    require("chromium", "espeak-ng")
+    install(EXAMPLE)
 
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A whole edge on this machine: relay, two transceivers, gateway."""
-    command = [sys.executable, "-m", "pyfastpath", "up", "--agent", "parrot"]
-    command += ["--relay-port", str(free_port(socket.SOCK_DGRAM))]
-    command += ["--page-port", str(free_port(socket.SOCK_STREAM))]
-    command += ["--health-port", str(free_port(socket.SOCK_STREAM, 8))]
-    log = tmp_path_factory.mktemp("up") / "up.log"
-    with running_child(command, says="Talk to it:", log=log, timeout_s=60) as page:
-        yield page.split()[0].rstrip("/")
+    """A whole edge on this machine, whose agent is the parrot."""
+    with running_edge(tmp_path_factory.mktemp("edge"), "--agent", "parrot") as edge:
+        yield edge.page.rstrip("/")
 
 
 @pytest.fixture
-def sentence_every_s() -> int:
-    """How often the microphone says its sentence of four and a half seconds."""
-    return SENTENCE_EVERY_S
+def pause_s() -> float:
+    """How long the microphone is silent between two sentences of four and a half seconds."""
+    return 5.5
 
 
 @pytest.fixture
-def sdk_page(modules: Path, gateway: str, tmp_path: Path, sentence_every_s: int) -> Iterator[Page]:
+def sdk_page(gateway: str, tmp_path: Path, pause_s: float) -> Iterator[Page]:
     """The example's page in a browser whose microphone speaks."""
     browser = require("chromium")
-    microphone = write_sentence(tmp_path / "sentence.wav", sentence_every_s)
-    with sdk_server(gateway, modules, tmp_path) as address, browser_page(browser, microphone) as page:
+    microphone = write_microphone(tmp_path / "sentence.wav", speech(RATE_HZ), pause_s)
+    with sdk_server(gateway, tmp_path) as address, browser_page(browser, microphone) as page:
         page.goto(address)
         yield page
 
 
-def sdk_server(gateway: str, modules: Path, folder: Path) -> AbstractContextManager[str]:
+def sdk_server(gateway: str, folder: Path) -> AbstractContextManager[str]:
     """The example's own server; gives the page's address."""
     command = [sys.executable, "-m", "examples.openai_sdk_page", "--gateway", gateway]
-    command += ["--port", str(free_port(socket.SOCK_STREAM)), "--modules", str(modules)]
+    command += ["--port", str(free_port(socket.SOCK_STREAM))]
     return running_child(command, says="page:", log=folder / "page.log")
-
-
-def write_sentence(path: Path, every_s: int) -> Path:
-    """A sentence, then silence: Chromium plays it in a loop."""
-    said = speech(RATE_HZ)
-    pcm = np.zeros(every_s * RATE_HZ, np.int16)
-    pcm[: len(said)] = said
-    with wave.open(str(path), "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(RATE_HZ)
-        out.writeframes(pcm.tobytes())
-    return path
 
 
 def connect(page: Page) -> None:
@@ -173,7 +137,7 @@ def test_the_sdk_connects_hears_interrupts_and_writes(sdk_page: Page) -> None:
     page.wait_for_function("document.querySelector('#state').textContent === 'ended'")
 
 
-@pytest.mark.parametrize("sentence_every_s", [7])
+@pytest.mark.parametrize("pause_s", [2.5])
 def test_the_user_interrupts_by_speaking(sdk_page: Page) -> None:
     """The next sentence begins while the parrot still repeats the one before: nobody presses a button."""
     page = sdk_page
@@ -190,12 +154,34 @@ def test_the_user_interrupts_by_speaking(sdk_page: Page) -> None:
     assert not {"error", "sdk_error"} & set(kinds(page))
 
 
-def test_a_gateway_that_is_not_there_is_told(modules: Path, tmp_path: Path) -> None:
+def test_a_tool_of_the_page_is_called(tmp_path: Path) -> None:
+    """The agent of examples/agents asks for the page's tool, the SDK runs it, the agent says what came of it."""
+    microphone = write_microphone(tmp_path / "silence.wav", speech(RATE_HZ)[:0], 1)
+    with (
+        running_edge(tmp_path, "--agent", "examples.agents.dice:Dice") as edge,
+        sdk_server(edge.page.rstrip("/"), tmp_path) as address,
+        browser_page(require("chromium"), microphone) as page,
+    ):
+        page.goto(address)
+        connect(page)
+        page.fill("#text", "Roll")
+        page.press("#text", "Enter")
+        call = wait_for(page, "response.output_item.done")["item"]
+        assert (call["type"], call["name"]) == ("function_call", "roll_die")
+        assert wait_for(page, "response.done")["response"]["output"] == [call]
+        second = wait_for(page, "response.done", 2)["response"]
+        assert second["status"] == "completed"
+        assert re.fullmatch(r"You rolled [1-6]\.", second["output"][0]["content"][0]["transcript"])
+        wait_for(page, "output_audio_buffer.stopped")
+        assert not {"error", "sdk_error"} & set(kinds(page))
+
+
+def test_a_gateway_that_is_not_there_is_told(tmp_path: Path) -> None:
     browser = require("chromium")
     gateway = f"http://127.0.0.1:{free_port(socket.SOCK_STREAM)}"
     with (
-        sdk_server(gateway, modules, tmp_path) as address,
-        browser_page(browser, write_sentence(tmp_path / "sentence.wav", SENTENCE_EVERY_S)) as page,
+        sdk_server(gateway, tmp_path) as address,
+        browser_page(browser, write_microphone(tmp_path / "sentence.wav", speech(RATE_HZ), 1)) as page,
     ):
         page.goto(address)
         page.click("#connect")

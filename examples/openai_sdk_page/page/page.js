@@ -1,6 +1,14 @@
 // A call with the unmodified @openai/agents-realtime. What is ours in it: `baseUrl` and where the key comes from.
 
-import { OpenAIRealtimeWebRTC, RealtimeAgent, RealtimeSession } from "/sdk/openai-realtime-agents.mjs";
+import { OpenAIRealtimeWebRTC, RealtimeAgent, RealtimeSession, tool } from "/sdk/openai-realtime-agents.mjs";
+
+// For agents that ask for it, such as examples/agents/dice.py.
+const rollDie = tool({
+  name: "roll_die",
+  description: "Rolls a die.",
+  parameters: { type: "object", properties: {}, required: [], additionalProperties: false },
+  execute: async () => ({ eyes: 1 + Math.floor(Math.random() * 6) }),
+});
 
 const $ = (id) => document.getElementById(id);
 let session = null;
@@ -10,7 +18,7 @@ async function connect() {
   show("connecting");
   try {
     const { key, calls } = await askForKey();
-    const agent = new RealtimeAgent({ name: "Assistant", instructions: "Be kind and brief." });
+    const agent = new RealtimeAgent({ name: "Assistant", instructions: "Be kind and brief.", tools: [rollDie] });
     const transport = new OpenAIRealtimeWebRTC({ baseUrl: calls, audioElement: $("agent") });
     session = new RealtimeSession(agent, { transport });
     session.on("transport_event", addEvent);
