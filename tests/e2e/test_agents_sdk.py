@@ -155,7 +155,7 @@ def test_the_user_interrupts_by_speaking(sdk_page: Page) -> None:
 
 
 def test_a_tool_of_the_page_is_called(tmp_path: Path) -> None:
-    """The agent of examples/agents asks for the page's tool, the SDK runs it, the agent says what came of it."""
+    """The agent of examples/agents asks for the page's tool, the SDK runs it, the agent says the result."""
     microphone = write_microphone(tmp_path / "silence.wav", speech(RATE_HZ)[:0], 1)
     with (
         running_edge(tmp_path, "--agent", "examples.agents.dice:Dice") as edge,
