@@ -52,10 +52,10 @@ async def test_whatever_the_page_names_is_there(rig: Rig) -> None:
 
 
 async def test_a_known_file_is_not_sent_twice(rig: Rig) -> None:
-    first = await rig.http.get("/static/style.css")
-    again = await rig.http.get("/static/style.css", headers={"If-None-Match": first.headers["ETag"]})
+    first = await rig.http.get("/static/base.css")
+    again = await rig.http.get("/static/base.css", headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status, await again.read()) == (304, b"")
-    other = await rig.http.get("/static/style.css", headers={"If-None-Match": '"other"'})
+    other = await rig.http.get("/static/base.css", headers={"If-None-Match": '"other"'})
     assert other.status == 200
 
 
@@ -70,8 +70,8 @@ async def test_a_known_file_is_not_sent_twice(rig: Rig) -> None:
         "/static/%2fetc%2fpasswd",
         "/static/..\\app.py",
         "/static/index.html/../../app.py",
-        "/static/./style.css",
-        "/static/style.css%00",
+        "/static/./base.css",
+        "/static/base.css%00",
         "/static/STYLE.CSS",
         "/static/",
         "/static",
@@ -95,7 +95,7 @@ async def test_no_path_leads_out_of_the_folder(rig: Rig, path: str) -> None:
 
 async def test_without_a_page_there_is_none(tmp_path: Path) -> None:
     async with running(tmp_path, page=False) as rig:
-        for path in ("/", "/static/style.css"):
+        for path in ("/", "/static/base.css"):
             assert (await rig.http.get(path)).status == 404
 
 

@@ -22,7 +22,7 @@ CALL_TIMEOUT_S = 90
 class FirefoxCall:
     """What came of it.
 
-    failure: the page's own words; stats: getStats; shown: the page's numbers by id; levels: of its two meters,
+    failure: in the page's words; stats: getStats; shown: the page's numbers by id; levels: of its two meters,
     you and the agent, in percent.
     """
 

@@ -3,11 +3,20 @@
 //   state   "connecting" "live" "ended" (then also .failure, null after a plain hang-up)
 //   step    { name, from, to }: a step of the connection, in ms since the start; `to` is null while it runs
 //   server  { state, reason, steps_ms } as the call's event stream has it
-//   said    { from: "client" | "server", event } on the data channel
+//   said    an event of the data channel
 //   voices  { microphone, agent }: MediaStreams, the agent's once it is there
 //   shaky   true when the connection is interrupted, false when it is back
 
-import { brokenAnswer, brokenOff, closedByServer, Failure, lost, microphoneFailure, noHandshake, noWay } from "./failure.js";
+import {
+  brokenAnswer,
+  brokenOff,
+  closedByServer,
+  Failure,
+  lost,
+  microphoneFailure,
+  noHandshake,
+  noWay,
+} from "./failure.js";
 import { follow } from "./follow.js";
 import { hangUp, placeCall } from "./gateway.js";
 
@@ -15,15 +24,21 @@ const CONNECT_MS = 15_000;
 const EVENTS = "oai-events";
 
 export class Call extends EventTarget {
-  #processing; #key;
+  #processing;
+  #key;
   #began = performance.now();
   #stop = new AbortController();
   #steps = new Map();
-  #pc = null; #microphone = null; #address = null; #alarm = 0; #relays = "";
+  #pc = null;
+  #microphone = null;
+  #address = null;
+  #alarm = 0;
+  #relays = "";
   state = "connecting";
   failure = null;
 
-  // agent: a name the server knows, or "own" for the one it was started with; processing: echo cancellation and the like; key: "" or a bearer key.
+  // agent: a name the server knows, or "own" for the one it was started with; processing: echo cancellation
+  // and the like; key: "" or a bearer key.
   constructor({ agent, processing, key }) {
     super();
     this.agent = agent;
@@ -41,7 +56,11 @@ export class Call extends EventTarget {
       await this.#connect();
     } catch (error) {
       if (this.state === "ended") return;
-      this.end(error instanceof Failure ? error : new Failure("unexpected", "Something unexpected happened.", String(error)));
+      this.end(
+        error instanceof Failure
+          ? error
+          : new Failure("unexpected", "Something unexpected happened.", String(error)),
+      );
     }
   }
 
@@ -78,7 +97,9 @@ export class Call extends EventTarget {
     if (this.state === "ended") stream.getTracks().forEach((track) => track.stop());
     this.#stop.signal.throwIfAborted();
     stream.getAudioTracks()[0].onended = () =>
-      this.end(new Failure("microphone_gone", "The microphone went away.", "Connect it again, then start again."));
+      this.end(
+        new Failure("microphone_gone", "The microphone went away.", "Connect it again, then start again."),
+      );
     return stream;
   }
 
@@ -93,7 +114,12 @@ export class Call extends EventTarget {
 
     this.#begin("answer");
     const session = { type: "realtime", ...(this.agent === "own" ? {} : { model: this.agent }) };
-    const { answer, address } = await placeCall(pc.localDescription.sdp, session, this.#key, this.#stop.signal);
+    const { answer, address } = await placeCall(
+      pc.localDescription.sdp,
+      session,
+      this.#key,
+      this.#stop.signal,
+    );
     this.#done("answer");
     this.#address = address;
     if (this.state === "ended") return void hangUp(address, this.#key);
@@ -125,7 +151,8 @@ export class Call extends EventTarget {
     };
     pc.onconnectionstatechange = () => {
       if (pc.connectionState === "connected") this.#isLive();
-      if (pc.connectionState === "failed" && this.state !== "ended") this.end(this.state === "live" ? brokenOff() : noHandshake());
+      if (pc.connectionState === "failed" && this.state !== "ended")
+        this.end(this.state === "live" ? brokenOff() : noHandshake());
     };
   }
 
@@ -158,11 +185,13 @@ export class Call extends EventTarget {
   #openDataChannel(pc) {
     const events = pc.createDataChannel(EVENTS);
     events.onmessage = ({ data }) => {
+      let event;
       try {
-        this.#tell("said", { from: "server", event: JSON.parse(data) });
+        event = JSON.parse(data);
       } catch {
-        this.#tell("said", { from: "server", event: { type: "not JSON", text: String(data) } });
+        event = { type: "not JSON", text: String(data) };
       }
+      this.#tell("said", event);
     };
     // A server that ends a call closes DTLS, and with it this: seconds before ICE notices.
     events.onclose = () => setTimeout(() => this.state === "live" && this.end(closedByServer("")), 1_000);
@@ -173,7 +202,8 @@ export class Call extends EventTarget {
       if (name === "lost") this.end(lost(), { quietly: true });
       if (name === "state") {
         this.#tell("server", data);
-        if (data.state === "closing" || data.state === "closed") this.end(closedByServer(data.reason), { quietly: true });
+        if (data.state === "closing" || data.state === "closed")
+          this.end(closedByServer(data.reason), { quietly: true });
       }
       return this.state !== "ended";
     });
@@ -201,6 +231,8 @@ export class Call extends EventTarget {
 // "203.0.113.9:3478 or [2001:db8::1]:3478": the candidates of an answer, for people.
 function relaysOf(answer) {
   const found = answer.matchAll(/^a=candidate:\S+ 1 udp \d+ (\S+) (\d+)/gim);
-  const names = Array.from(found, ([, host, port]) => (host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`));
+  const names = Array.from(found, ([, host, port]) =>
+    host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`,
+  );
   return [...new Set(names)].join(" or ");
 }

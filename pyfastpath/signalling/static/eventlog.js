@@ -5,7 +5,9 @@ const NEAR_PX = 40;
 const DETAILS = ["audio_start_ms", "audio_end_ms", "transcript", "delta", "text", "reason"];
 
 export class EventLog {
-  #list; #count; #seen = 0;
+  #list;
+  #count;
+  #seen = 0;
 
   constructor(list, count) {
     this.#list = list;
@@ -18,16 +20,16 @@ export class EventLog {
     this.#list.replaceChildren();
   }
 
-  add(seconds, from, event) {
+  add(seconds, event) {
     const follows = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < NEAR_PX;
-    this.#list.append(line(seconds, from, event));
+    this.#list.append(line(seconds, event));
     if (this.#list.childElementCount > LINES_MAX) this.#list.firstChild.remove();
     if (follows) this.#list.scrollTop = this.#list.scrollHeight; // a reader who scrolled up is left in peace
     this.#count.textContent = String(++this.#seen);
   }
 }
 
-function line(seconds, from, event) {
+function line(seconds, event) {
   const item = document.createElement("li");
   item.dataset.type = event.type ?? "";
   item.dataset.who = speaker(event);
@@ -35,14 +37,17 @@ function line(seconds, from, event) {
   const summary = document.createElement("summary");
   summary.append(
     cell("time", "", seconds.toFixed(2)),
-    cell("span", "way", from === "server" ? "←" : "→"),
     cell("span", "type", event.type ?? "?"),
     cell("span", "detail", detail(event)),
   );
   details.append(summary);
-  details.addEventListener("toggle", () => {
-    if (!details.querySelector("pre")) details.append(cell("pre", "", JSON.stringify(event, null, 2)));
-  }, { once: true });
+  details.addEventListener(
+    "toggle",
+    () => {
+      if (!details.querySelector("pre")) details.append(cell("pre", "", JSON.stringify(event, null, 2)));
+    },
+    { once: true },
+  );
   item.append(details);
   return item;
 }

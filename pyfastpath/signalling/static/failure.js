@@ -10,13 +10,21 @@ export class Failure extends Error {
 }
 
 const MICROPHONE = {
-  NotAllowedError: ["refused", "The microphone was refused.", "Allow it beside the address bar, then start again."],
+  NotAllowedError: [
+    "refused",
+    "The microphone was refused.",
+    "Allow it beside the address bar, then start again.",
+  ],
   NotFoundError: ["no_microphone", "There is no microphone.", "Connect one, then start again."],
   NotReadableError: ["microphone_busy", "The microphone does not open.", "Another program may hold it."],
 };
 
 export function microphoneFailure(error) {
-  const known = MICROPHONE[error.name] ?? ["microphone", "The microphone does not open.", `${error.name}: ${error.message}`];
+  const known = MICROPHONE[error.name] ?? [
+    "microphone",
+    "The microphone does not open.",
+    `${error.name}: ${error.message}`,
+  ];
   return new Failure(...known);
 }
 
@@ -30,7 +38,11 @@ export function obstacle() {
     );
   }
   if (!navigator.mediaDevices?.getUserMedia || !window.RTCPeerConnection) {
-    return new Failure("no_webrtc", "This browser cannot make calls.", "WebRTC or microphones are switched off in it.");
+    return new Failure(
+      "no_webrtc",
+      "This browser cannot make calls.",
+      "WebRTC or microphones are switched off in it.",
+    );
   }
   return null;
 }
@@ -44,32 +56,48 @@ export async function refusal(reply) {
   } catch {
     // Not the gateway's JSON: the status has to do.
   }
-  const title = said ? said[0].toUpperCase() + said.slice(1) : `The gateway refused the call (${reply.status}).`;
+  const title = said
+    ? said[0].toUpperCase() + said.slice(1)
+    : `The gateway refused the call (${reply.status}).`;
   const wait = reply.headers.get("Retry-After");
   const hint = wait && !/again/i.test(title) ? `Try again in ${wait} s.` : "";
   // What the gateway advises there is for programs.
-  if (reply.status === 401) return new Failure("http_401", title.split(/(?<=\.)\s/)[0], "Enter one and start again.");
+  if (reply.status === 401)
+    return new Failure("http_401", title.split(/(?<=\.)\s/)[0], "Enter one and start again.");
   return new Failure(`http_${reply.status}`, title, hint);
 }
 
 export const silentGateway = () =>
   new Failure("no_gateway", "The gateway does not answer.", "Is Fastpath running, and is the network up?");
 
-export const lateGateway = () => new Failure("late_gateway", "The gateway took too long to answer.", "Start again.");
+export const lateGateway = () =>
+  new Failure("late_gateway", "The gateway took too long to answer.", "Start again.");
 
 export const brokenAnswer = (error) =>
   new Failure("bad_answer", "The browser cannot read the gateway's answer.", error.message);
 
 export const noWay = (relays) =>
-  new Failure("ice_failed", "No way through to the relay.", relays ? `Does UDP reach ${relays}?` : "Is UDP blocked here?");
+  new Failure(
+    "ice_failed",
+    "No way through to the relay.",
+    relays ? `Does UDP reach ${relays}?` : "Is UDP blocked here?",
+  );
 
 export const noHandshake = () =>
-  new Failure("dtls_failed", "The encryption handshake failed.", "Start again; the gateway's log may say why.");
+  new Failure(
+    "dtls_failed",
+    "The encryption handshake failed.",
+    "Start again; the gateway's log may say why.",
+  );
 
 export const brokenOff = () => new Failure("cut", "The connection broke off.", "Start again.");
 
 export const lost = () =>
-  new Failure("lost", "The transceiver of this call is gone.", "Start again: another one takes the next call.");
+  new Failure(
+    "lost",
+    "The transceiver of this call is gone.",
+    "Start again: another one takes the next call.",
+  );
 
 const REASONS = {
   consent_expired: "The server no longer hears this browser.",
@@ -84,4 +112,8 @@ const REASONS = {
 
 // Reasons are the transceiver's own words; one that is not known here is shown as it is.
 export const closedByServer = (reason) =>
-  new Failure("closed", REASONS[reason] ?? "The server ended the call.", reason && !REASONS[reason] ? `It says: ${reason.replaceAll("_", " ")}.` : "");
+  new Failure(
+    "closed",
+    REASONS[reason] ?? "The server ended the call.",
+    reason && !REASONS[reason] ? `It says: ${reason.replaceAll("_", " ")}.` : "",
+  );

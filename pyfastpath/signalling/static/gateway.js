@@ -19,7 +19,10 @@ export async function placeCall(offer, session, key, signal) {
   let reply, answer;
   try {
     reply = await fetch(calls(), {
-      method: "POST", headers: authorization(key), body, signal: stop.signal,
+      method: "POST",
+      headers: authorization(key),
+      body,
+      signal: stop.signal,
     });
     if (reply.ok) answer = await reply.text();
   } catch (error) {

@@ -11,7 +11,8 @@ const share = (amplitude) => {
 
 // One MediaStream, listened to.
 class Loudness {
-  #analyser; #samples;
+  #analyser;
+  #samples;
 
   constructor(audio, stream) {
     this.#analyser = audio.createAnalyser();
@@ -29,7 +30,9 @@ class Loudness {
 }
 
 export class Voices {
-  #audio = new AudioContext(); #streams = {}; #counted = { you: 0, agent: 0 };
+  #audio = new AudioContext();
+  #streams = {};
+  #counted = { you: 0, agent: 0 };
 
   // MediaStreams by name, each taken once.
   hear({ microphone, agent }) {

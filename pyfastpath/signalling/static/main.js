@@ -12,7 +12,9 @@ import { Waterfall } from "./waterfall.js";
 import { AGENTS, BUTTONS, ended, LIVE, SHAKY, STATES, STEPS } from "./words.js";
 
 const $ = (id) => document.getElementById(id);
-const tiles = Object.fromEntries(["rtt", "jitter", "loss", "buffer", "sent", "received"].map((name) => [name, $(`number-${name}`)]));
+const tiles = Object.fromEntries(
+  ["rtt", "jitter", "loss", "buffer", "sent", "received"].map((name) => [name, $(`number-${name}`)]),
+);
 const meters = { you: new Meter($("you")), agent: new Meter($("agent")) };
 const timeline = new Timeline($("timeline"));
 const waterfall = new Waterfall({ own: $("steps-own"), server: $("steps-server"), total: $("steps-total") });
@@ -34,7 +36,8 @@ $("key-form").addEventListener("submit", (event) => {
 });
 $("choices").addEventListener("change", ({ target }) => target.name === "agent" && showAgent());
 window.addEventListener("pagehide", () => call?.end());
-document.querySelector(`input[name=agent][value="${CSS.escape(location.hash.slice(1))}"]`)?.click(); // …/#tone
+// …/#tone chooses an agent
+document.querySelector(`input[name=agent][value="${CSS.escape(location.hash.slice(1))}"]`)?.click();
 showAgent();
 const barrier = obstacle();
 if (barrier) {
@@ -62,9 +65,12 @@ function join(call) {
   });
   on("server", ({ steps_ms: steps }) => waterfall.showServer(steps ?? {}));
   on("voices", (voices) => watching.hear(voices));
-  on("shaky", (shaky) => call.state === "live" && ($("status").textContent = shaky ? SHAKY : LIVE[call.agent]));
-  on("said", ({ from, event }) => {
-    log.add(call.seconds, from, event);
+  on(
+    "shaky",
+    (shaky) => call.state === "live" && ($("status").textContent = shaky ? SHAKY : LIVE[call.agent]),
+  );
+  on("said", (event) => {
+    log.add(call.seconds, event);
     const turn = turnOf(event);
     if (turn?.begins) timeline.turnBegins(turn.who, call.seconds);
     else if (turn) timeline.turnEnds(turn.who, call.seconds, turn.cut);

@@ -5,7 +5,9 @@ const FALL = 0.82;
 const SPOKEN_MS = 400;
 
 export class Meter {
-  #element; #level = 0; #spoken = 0;
+  #element;
+  #level = 0;
+  #spoken = 0;
 
   constructor(element) {
     this.#element = element;

@@ -3,7 +3,8 @@
 const UNITS = { rtt: "ms", jitter: "ms", buffer: "ms", loss: "%", sent: "packets", received: "packets" };
 
 export class Numbers {
-  #tiles; #route;
+  #tiles;
+  #route;
 
   // tiles: { rtt: element, … } by the names of UNITS.
   constructor(tiles, route) {

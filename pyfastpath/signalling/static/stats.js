@@ -8,10 +8,18 @@ export class StatsReader {
   read(report) {
     const all = [...report.values()];
     const of = (type) => all.find((stat) => stat.type === type && (stat.kind ?? "audio") === "audio");
-    const [inbound, outbound, remote, transport] = ["inbound-rtp", "outbound-rtp", "remote-inbound-rtp", "transport"].map(of);
+    const [inbound, outbound, remote, transport] = [
+      "inbound-rtp",
+      "outbound-rtp",
+      "remote-inbound-rtp",
+      "transport",
+    ].map(of);
     const pair =
       report.get(transport?.selectedCandidatePairId) ??
-      all.find((stat) => stat.type === "candidate-pair" && (stat.selected || (stat.nominated && stat.state === "succeeded")));
+      all.find(
+        (stat) =>
+          stat.type === "candidate-pair" && (stat.selected || (stat.nominated && stat.state === "succeeded")),
+      );
     return {
       rtt: ms(pair?.currentRoundTripTime ?? remote?.roundTripTime),
       jitter: ms(inbound?.jitter),
@@ -49,7 +57,10 @@ function route(report, pair, transport, codec) {
   const parts = [
     remote && `Relay ${remote}`,
     { FEFD: "DTLS 1.2", FEFC: "DTLS 1.3" }[transport?.tlsVersion],
-    transport?.srtpCipher?.replace(/^(SRTP_)?(AEAD_)?/, "").replace("AES_", "AES").replaceAll("_", "-"),
+    transport?.srtpCipher
+      ?.replace(/^(SRTP_)?(AEAD_)?/, "")
+      .replace("AES_", "AES")
+      .replaceAll("_", "-"),
     codec && `${codec.mimeType.replace("audio/", "").replace("opus", "Opus")} ${codec.clockRate / 1000} kHz`,
   ];
   return parts.filter(Boolean).join(" · ");

@@ -9,7 +9,13 @@ const SCALE_PX = 18;
 const NAMES_PX = 44;
 
 export class Timeline {
-  #canvas; #slots = []; #turns = []; #now = 0; #colours = {}; #painted = -1; #agent = "Agent";
+  #canvas;
+  #slots = [];
+  #turns = [];
+  #now = 0;
+  #colours = {};
+  #painted = -1;
+  #agent = "Agent";
   #calm = matchMedia("(prefers-reduced-motion: reduce)");
 
   constructor(canvas) {
@@ -62,7 +68,10 @@ export class Timeline {
     this.#painted = this.#now;
     const { clientWidth: width, clientHeight: height } = this.#canvas;
     const scale = window.devicePixelRatio || 1;
-    if (this.#canvas.width !== Math.round(width * scale) || this.#canvas.height !== Math.round(height * scale)) {
+    if (
+      this.#canvas.width !== Math.round(width * scale) ||
+      this.#canvas.height !== Math.round(height * scale)
+    ) {
       this.#canvas.width = Math.round(width * scale);
       this.#canvas.height = Math.round(height * scale);
     }
@@ -116,7 +125,11 @@ export class Timeline {
     pen.fillRect(0, middle - 0.5, width, 1);
     pen.font = this.#colours.font;
     pen.textAlign = "center";
-    for (let tick = Math.floor(this.#now / TICK_S) * TICK_S; tick >= 0 && x(tick) > -20 && this.#slots.length; tick -= TICK_S) {
+    for (
+      let tick = Math.floor(this.#now / TICK_S) * TICK_S;
+      tick >= 0 && x(tick) > -20 && this.#slots.length;
+      tick -= TICK_S
+    ) {
       if (x(tick) > width - 12) continue;
       pen.fillStyle = this.#colours.soft;
       pen.fillText(`${Math.floor(tick / 60)}:${String(tick % 60).padStart(2, "0")}`, x(tick), height - 2);
@@ -135,7 +148,10 @@ export class Timeline {
     pen.fillRect(0, 0, NAMES_PX + 40, 2 * middle + SCALE_PX);
     pen.globalCompositeOperation = "source-over";
     pen.textBaseline = "middle";
-    for (const [who, name, height] of [["you", "You", middle / 2], ["agent", this.#agent, 1.5 * middle]]) {
+    for (const [who, name, height] of [
+      ["you", "You", middle / 2],
+      ["agent", this.#agent, 1.5 * middle],
+    ]) {
       pen.fillStyle = this.#colours[who];
       pen.fillText(name, 0, height);
     }

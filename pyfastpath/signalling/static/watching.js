@@ -11,7 +11,14 @@ const VOICE = 0.3; // of a meter: louder is somebody speaking
 const PAUSE_MS = 300;
 
 export class Watching {
-  #call; #views; #voices = new Voices(); #levels; #stats = new StatsReader(); #counting = 0; #frame = 0; #spoke = 0;
+  #call;
+  #views;
+  #voices = new Voices();
+  #levels;
+  #stats = new StatsReader();
+  #counting = 0;
+  #frame = 0;
+  #spoke = 0;
   began = 0;
 
   // views: { meters: { you, agent }, timeline, numbers, clock: element, voice: <audio> }

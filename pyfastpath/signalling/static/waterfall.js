@@ -24,7 +24,11 @@ const BEYOND_MS = 2_000; // a step longer than this (a parrot that waits for you
 const ROOM = 1.1; // what runs off must be seen to
 
 export class Waterfall {
-  #own; #server; #total; #steps = new Map(); #marks = [];
+  #own;
+  #server;
+  #total;
+  #steps = new Map();
+  #marks = [];
 
   constructor({ own, server, total }) {
     this.#own = own;
@@ -60,7 +64,9 @@ export class Waterfall {
 
   // The server's own clock: { name: ms since it created the session }.
   showServer(steps) {
-    const marks = Object.entries(steps).filter(([, ms]) => typeof ms === "number").sort((a, b) => a[1] - b[1]);
+    const marks = Object.entries(steps)
+      .filter(([, ms]) => typeof ms === "number")
+      .sort((a, b) => a[1] - b[1]);
     if (JSON.stringify(marks) === JSON.stringify(this.#marks)) return;
     this.#marks = marks;
     this.#server.replaceChildren(...marks.map(([name]) => row(name, SERVER_STEPS[name] ?? words(name))));
@@ -69,8 +75,11 @@ export class Waterfall {
 
   #draw() {
     const zero = this.#steps.get("microphone")?.to ?? this.#steps.get("microphone")?.from ?? 0;
-    const ends = [...this.#steps.values()].filter(({ from, to }) => to !== null && to - from < BEYOND_MS).map(({ to }) => to - zero);
-    const scale = Math.max(50, ...ends, ...this.#marks.map(([, ms]) => ms).filter((ms) => ms < BEYOND_MS)) * ROOM;
+    const ends = [...this.#steps.values()]
+      .filter(({ from, to }) => to !== null && to - from < BEYOND_MS)
+      .map(({ to }) => to - zero);
+    const scale =
+      Math.max(50, ...ends, ...this.#marks.map(([, ms]) => ms).filter((ms) => ms < BEYOND_MS)) * ROOM;
     for (const { name, from, to } of this.#steps.values()) {
       const element = this.#own.querySelector(`[data-name="${name}"]`);
       if (name === "microphone") place(element, 0, to === null ? scale : 0, scale);
@@ -124,4 +133,8 @@ function place(element, from, to, scale) {
 const words = (name) => name[0].toUpperCase() + name.slice(1).replaceAll("_", " ");
 
 export const milliseconds = (ms) =>
-  ms >= 10_000 ? `${(ms / 1000).toFixed(0)} s` : ms >= 2_000 ? `${(ms / 1000).toFixed(1)} s` : `${ms.toFixed(ms > 0 && ms < 10 ? 1 : 0)} ms`;
+  ms >= 10_000
+    ? `${(ms / 1000).toFixed(0)} s`
+    : ms >= 2_000
+      ? `${(ms / 1000).toFixed(1)} s`
+      : `${ms.toFixed(ms > 0 && ms < 10 ? 1 : 0)} ms`;

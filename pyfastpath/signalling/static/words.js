@@ -24,7 +24,13 @@ export const STEPS = {
   dtls: "Shaking hands…",
 };
 
-export const LIVE = { parrot: "Your turn: say something.", echo: "Say something.", tone: "Listen.", own: "Your turn." };
+export const LIVE = {
+  parrot: "Your turn: say something.",
+  echo: "Say something.",
+  tone: "Listen.",
+  own: "Your turn.",
+};
 export const SHAKY = "The connection is interrupted. Waiting for it to come back…";
 export const ended = (seconds) => `The call lasted ${clock(seconds)}.`;
-export const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;
+export const clock = (seconds) =>
+  `${Math.floor(seconds / 60)}:${String(Math.floor(seconds % 60)).padStart(2, "0")}`;

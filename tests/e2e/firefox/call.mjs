@@ -20,8 +20,12 @@ async function call(page) {
   if (failure) return { states, failure };
   const recording = await page.evaluate(record, job.seconds);
   const stats = await page.evaluate(async () => [...(await window.calls.at(-1).getStats()).values()]);
-  const shown = await page.evaluate(() => Object.fromEntries([...document.querySelectorAll("dd")].map((tile) => [tile.id, tile.textContent])));
-  const levels = await page.$$eval("[role=meter]", (all) => all.map((meter) => Number(meter.getAttribute("aria-valuenow"))));
+  const shown = await page.evaluate(() =>
+    Object.fromEntries([...document.querySelectorAll("dd")].map((tile) => [tile.id, tile.textContent])),
+  );
+  const levels = await page.$$eval("[role=meter]", (all) =>
+    all.map((meter) => Number(meter.getAttribute("aria-valuenow"))),
+  );
   await page.screenshot({ path: job.screenshot });
   await page.click("#call");
   states.push(await stateOf(page));
