@@ -25,6 +25,7 @@ from pyfastpath.tools.verdict import find_faults, report
 
 CALL_S: Final = 4.0
 SELF_AGENT: Final = "echo"
+PARROT: Final = "parrot"
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PREFIX: Final = "PYFASTPATH_"
 
@@ -138,8 +139,9 @@ async def call_and_judge(edge: Edge) -> bool:
 def _invite(edge: Edge) -> None:
     python = os.path.relpath(sys.executable)
     warning = "  (your browser will warn: the certificate is this machine's own)" if edge.wishes.tls else ""
+    choice = "" if edge.wishes.agent == PARROT else "/#own"  # else the page would choose the parrot
     say(
-        f"\nTalk to it:    {edge.page}{warning}\n"
+        f"\nTalk to it:    {edge.page}{choice}{warning}\n"
         f"Metrics:       http://{edge.wishes.health(0)}/metrics, and the ports after it\n"
         f"Look inside:   {python} -m pyfastpath ctl --socket {edge.directory}/relay.sock flows\n"
         f"Logs:          {edge.directory}\n"

@@ -106,6 +106,23 @@ def test_the_parrot_says_the_words_that_were_spoken(edge: Edge, microphone: Path
     assert f"{remote['address']}:{remote['port']}" in edge.output.read_text(), "not through the relay"
 
 
+@pytest.mark.slow
+def test_the_address_that_is_printed_leads_to_the_agent_it_was_started_with(
+    microphone: Path, tmp_path: Path
+) -> None:
+    """The agent of the examples says backwards what it hears."""
+    spoken = speech(RATE_HZ, WORDS)
+    with running_edge(tmp_path, "--agent", "examples.agents.backwards:Backwards") as edge:
+        printed = f"{edge.page}/#own"
+        assert printed in edge.output.read_text()
+        with opened(printed, microphone) as page:
+            page.click("#call")
+            page.wait_for_selector("body[data-state=live]", timeout=LIVE_MS)
+            heard = record(page, 2 * (2 * len(spoken) / RATE_HZ + PAUSE_S))
+    assert words_come_back(heard[::-1], spoken) > ALIKE
+    assert words_come_back(heard, spoken) < ALIKE
+
+
 def test_the_tone_is_heard_and_every_step_and_number_is_shown(edge: Edge, microphone: Path) -> None:
     with opened(edge.page, microphone) as page:
         call(page, "tone")

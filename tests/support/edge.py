@@ -63,7 +63,7 @@ def running_edge(directory: Path, *flags: str, prefix: Sequence[str] = ()) -> It
         said = dict(
             line.split(":", 1) for line in output.read_text().splitlines() if line[:4] in ("Talk", "Logs")
         )
-        page = said["Talk to it"].split()[0]
+        page = said["Talk to it"].split()[0].split("/#")[0]  # /#own chooses the agent it was started with
         yield Edge(page=page, directory=Path(said["Logs"].strip()), output=output)
 
 
