@@ -16,7 +16,7 @@ UP_FLAGS    = $(if $(filter 1,$(ONCE)),--once) $(if $(RELAY_PORT),--relay-port $
 LIBASAN     = $(shell gcc -print-file-name=libasan.so)
 
 .DELETE_ON_ERROR:
-.PHONY: help run run-aiortc build test suite lint purity debug asan bench-smoke docs wheel clean
+.PHONY: help run run-aiortc build test suite lint purity debug asan bench-smoke bench-calls bench-setup docs wheel clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -52,6 +52,12 @@ asan: .stamps/venv-dev .stamps/build-asan  ## the data-plane suite, its random i
 
 bench-smoke: .stamps/venv-dev .stamps/build  ## a short benchmark against the reference relays; ratios go to bench/results
 	$(PY) -m bench.smoke
+
+bench-calls: .stamps/venv-dev .stamps/build  ## what a call costs the transceiver, beside aiortc; results go to bench/results
+	$(PY) -m bench.calls.capacity
+
+bench-setup: .stamps/venv-dev .stamps/build  ## how long a browser waits for the first packet, beside aiortc
+	$(PY) -m bench.calls.first_packet
 
 docs: .stamps/venv-dev .stamps/build  ## regenerate the documents that come from code
 	$(PY) -m tests.documents

@@ -33,6 +33,11 @@ def card() -> dict[str, Any]:
     }
 
 
+def versions(*distributions: str) -> dict[str, str]:
+    """Of what else was measured with."""
+    return {name: version(name) for name in distributions}
+
+
 def commit() -> str:
     """Short hash of what was measured; `-dirty` when the tree differs from it, `unknown` outside git."""
     head = output("git", "rev-parse", "--short=10", "HEAD")
