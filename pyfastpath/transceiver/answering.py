@@ -96,6 +96,7 @@ class Answering:
             self._dialogue(agent, request.session),
             agent,
             offer=offer,
+            counters=self._counters,
             longest_s=self._longest_s,
             now=now,
             woken=woken,

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from pyfastpath.transceiver.agent import Agent, Event, Pcm
 from pyfastpath.transceiver.connection import Connection, Outgoing
+from pyfastpath.transceiver.counters import Counters
 from pyfastpath.transceiver.dialogue import (
     CancelResponse,
     ClearOutput,
@@ -62,6 +63,7 @@ class Session:
         agent: Agent,
         *,
         offer: Offer,
+        counters: Counters,
         longest_s: float,
         now: float,
         woken: Callable[[], None],
@@ -74,6 +76,7 @@ class Session:
         self.reason = ""
         self.steps_ms: dict[str, float] = {}
         self._level_extension = offer.audio.extensions.get(AUDIO_LEVEL)
+        self._counters = counters
         self._longest_s = longest_s
         self.began_s = now
         self._deadline_s = now + SETUP_S
@@ -281,6 +284,11 @@ class Session:
         """Note when a step of the set-up was first reached."""
         if name not in self.steps_ms:
             self.steps_ms[name] = round((now - self.began_s) * 1000, 3)
+            self._counters.setup_step_s[name].observe(now - self.began_s)
+            if name == "keys":
+                self._counters.handshake_s.observe(
+                    (self.steps_ms["keys"] - self.steps_ms["handshake"]) / 1000
+                )
             self._events.append(StateChanged(self.state, self.reason, dict(self.steps_ms)))
 
     def _enter(self, state: State, now: float) -> None:

@@ -78,6 +78,10 @@ def test_states_and_steps_in_their_order():
     steps = changes[-1].steps_ms
     assert list(steps) == ["check", "path", "handshake", "keys", "media_in"]
     assert sorted(steps.values()) == list(steps.values())
+    counted = {name for name, histogram in call.counters.setup_step_s.items() if histogram.count}
+    assert counted == steps.keys()
+    assert call.counters.handshake_s.count == 1
+    assert call.counters.handshake_s.sum == pytest.approx((steps["keys"] - steps["handshake"]) / 1000)
 
 
 def test_echo_sends_back_the_very_packets():
