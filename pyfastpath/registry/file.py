@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from pyfastpath.registry.record import (
+    ID,
     RECORD_BYTES_MAX,
     RegistryError,
     TransceiverRecord,
@@ -26,7 +27,7 @@ from pyfastpath.registry.record import (
 
 log = logging.getLogger("pyfastpath.registry")
 
-_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_ID: Final = re.compile(ID)
 _Stamp = tuple[int, int, int]  # inode, modification time in ns, size: another one means another record
 
 
@@ -55,7 +56,9 @@ class FileRegistry:
             ) from error
 
     async def withdraw(self, id: str) -> None:
-        """Remove its file."""
+        """Remove its file. What is no id names no file, wherever it may point to."""
+        if not _ID.match(id):
+            return
         path = self._path(id)
         try:
             os.unlink(path)  # noqa: PTH108 - as fast as it gets: nothing of this waits
@@ -114,7 +117,7 @@ class FileRegistry:
 
 
 def _is_record(name: str) -> bool:
-    return name.endswith(".json") and _ID.fullmatch(name.removesuffix(".json")) is not None
+    return name.endswith(".json") and _ID.match(name.removesuffix(".json")) is not None
 
 
 def _age_s(mtime_ns: int) -> float:

@@ -16,6 +16,8 @@ ANNOUNCE_EVERY_S: Final = 1.0
 RECORD_BYTES_MAX: Final = 8192
 
 State = Literal["up", "draining", "stopping"]
+ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"  # what may stand in a path, of a file and of a URL
+_CONTROL = r"^(unix:/[^\n]+|https?://[^\s/?#@]+)\Z"  # what types.HttpAddress reads
 
 
 class RegistryError(FastpathError):
@@ -25,11 +27,11 @@ class RegistryError(FastpathError):
 class TransceiverRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One transceiver as it says it is. Unknown keys are passed over: a newer one may say more."""
 
-    id: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    id: Annotated[str, Meta(pattern=ID)]
     cluster: Annotated[int, Meta(ge=0, le=4095)]
     xcvr: Annotated[int, Meta(ge=0, le=65535)]
     incarnation: Annotated[int, Meta(ge=0, le=15)]
-    control: Annotated[str, Meta(pattern=r"^(unix:/.+|https?://[^/\s]+)$", max_length=256)]
+    control: Annotated[str, Meta(pattern=_CONTROL, max_length=256)]
     state: State = "up"
     sessions: Annotated[int, Meta(ge=0)] = 0
     capacity: Annotated[int, Meta(ge=0)] = 0  # sessions it can hold
@@ -38,11 +40,6 @@ class TransceiverRecord(msgspec.Struct, frozen=True, kw_only=True):
     def is_alive(self, now: float) -> bool:
         """Heard within ALIVE_S."""
         return now - self.heard_s <= ALIVE_S
-
-    @property
-    def load(self) -> float:
-        """Sessions over capacity; 1 when it can hold none."""
-        return self.sessions / self.capacity if self.capacity else 1.0
 
 
 class Registry(Protocol):

@@ -29,6 +29,16 @@ async def test_one_writes_and_another_reads(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["t2.json"]
 
 
+async def test_nobody_withdraws_what_is_no_record(tmp_path: Path) -> None:
+    """The id comes from a URL, in which %2F is a slash."""
+    precious = tmp_path / "precious.json"
+    precious.write_text("{}")
+    registry = FileRegistry(tmp_path / "made")
+    for id in ("../precious", str(tmp_path / "precious"), "", "a/b", "t1\n"):
+        await registry.withdraw(id)
+    assert precious.exists()
+
+
 async def test_a_dead_one_is_left_out_after_three_seconds_of_the_readers_clock(tmp_path: Path) -> None:
     registry = FileRegistry(tmp_path)
     await registry.announce(record("t1"), 0.0)

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from pyfastpath.registry.record import ALIVE_S, RegistryError, build_record, parse_record
+from pyfastpath.types import HttpAddress
 from tests.registry.records import record
 
 
@@ -29,6 +30,10 @@ def test_a_newer_transceiver_may_say_more() -> None:
         ({"incarnation": 16}, "incarnation"),
         ({"control": "ftp://x"}, "control"),
         ({"control": "http://host/path"}, "control"),
+        ({"control": "http://host:1?x"}, "control"),
+        ({"control": "http://me@host:1"}, "control"),
+        ({"control": "http://host:1\n"}, "control"),
+        ({"id": "t1\n"}, "id"),
         ({"state": "down"}, "state"),
         ({"sessions": -1}, "sessions"),
         ({"capacity": "many"}, "capacity"),
@@ -51,6 +56,7 @@ def test_alive_is_heard_within_three_seconds() -> None:
     assert not record(heard_s=10.0).is_alive(10.01 + ALIVE_S)
 
 
-def test_load_is_sessions_over_capacity() -> None:
-    assert record(sessions=25, capacity=100).load == 0.25
-    assert record(sessions=0, capacity=0).load == 1.0
+@pytest.mark.parametrize("control", ["unix:/run/t1.sock", "http://10.0.0.5:9000", "https://[::1]:9000"])
+def test_whoever_asks_can_read_every_control_address(control: str) -> None:
+    said = json.dumps(json.loads(build_record(record())) | {"control": control}).encode()
+    assert str(HttpAddress.parse(parse_record(said).control)) == control
