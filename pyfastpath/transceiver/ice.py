@@ -23,6 +23,7 @@ REPLAY_S: Final = 60.0
 TRANSACTIONS_MAX: Final = 2048  # remembered; a client in trouble asks some 20 times a second
 PATHS_MAX: Final = 16
 PATH_SILENCE_S: Final = 60.0  # then it is forgotten
+MOVED_S: Final = 3.5  # a client checks the path it uses each 4 to 6 s (RFC 7675, section 5.1), or more often
 GRACE_S: Final = 10.0  # credentials from before an ICE restart, after the new ones nominated
 
 # Of a server-side prflx candidate, the only kind our checks could be (RFC 8445, section 5.1.2.1).
@@ -226,10 +227,16 @@ class IceServer:
         answer = stun.build_binding_success(message.transaction, client_of(path), key=generation.key)
         known.sent(len(answer))
         self._send(known, answer)
-        if message.value(stun.Attribute.USE_CANDIDATE) is not None:
+        if message.value(stun.Attribute.USE_CANDIDATE) is not None or self._has_moved(known, now):
             self._nominate(known, generation, now)
         self._examine(known, generation, now)
         return self._choose(now)
+
+    def _has_moved(self, known: PathCheck, now: float) -> bool:
+        """Does the client use this path now, and not know it? Its NAT gave it another address: checks that are
+        for consent alone nominate nothing, but come from elsewhere, and the path in use falls silent."""
+        selected = self._selected
+        return selected is not None and known is not selected and now >= selected.heard_at + MOVED_S
 
     def _refuse(self, message: stun.Message, path: Path, refusal: _Refusal, key: bytes) -> None:
         self._drop(refusal.drop_reason)

@@ -323,6 +323,43 @@ def test_a_plain_check_from_elsewhere_does_not_move_the_call(story: Story) -> No
     assert story.server.selected == HOME
 
 
+def test_a_client_that_moved_without_knowing_is_followed(story: Story) -> None:
+    """Its NAT gave it another address: checks for consent alone nominate nothing (RFC 7675)."""
+    story.prove(HOME)
+    story.events()
+    story.now += 5
+    check = story.ask(AWAY)
+    assert check is not None
+    assert story.server.selected == HOME
+    story.receive(story.client.answer(check, AWAY), AWAY)
+    assert story.server.selected == AWAY
+    assert story.events() == [PathAdded(AWAY), PathSelected(AWAY, HOME)]
+
+
+def test_while_the_path_in_use_is_heard_only_a_nomination_moves_the_call(story: Story) -> None:
+    story.prove(HOME)
+    for _ in range(10):
+        story.now += 2.5
+        story.ask(HOME)
+        story.now += 0.5
+        story.prove(AWAY, nominate=False)
+    assert story.server.is_validated(AWAY)
+    assert story.server.selected == HOME
+
+
+def test_a_check_from_elsewhere_moves_nothing_before_it_is_proven_however_silent_the_path_is(
+    story: Story,
+) -> None:
+    story.prove(HOME)
+    story.now += 5
+    for _ in range(5):
+        story.ask(AWAY)
+        story.now += 1
+    assert story.server.selected == HOME
+    story.ask(HOME, nominate=True)
+    assert story.server.selected == HOME
+
+
 def test_the_call_comes_back_to_a_path_proven_lately_at_once(story: Story) -> None:
     story.prove(HOME)
     story.prove(AWAY)
