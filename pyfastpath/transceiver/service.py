@@ -7,6 +7,7 @@ named by their sid, nine hex digits.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import ipaddress
 import json
@@ -128,7 +129,8 @@ class Service:
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """text/event-stream: the state now and at each change, a comment each second; ends with `closed`."""
-        with self._endpoint.watch(_sid(request)) as changes:
+        left = contextlib.suppress(ConnectionResetError)  # whoever listened
+        with self._endpoint.watch(_sid(request)) as changes, left:
             reply = web.StreamResponse(
                 headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
             )

@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
 from playwright.sync_api import Page, Route
 
 from pyfastpath.signalling.page import FOLDER
+from tests.support import http
 from tests.support.browser import browser_page, call_stats, selected_remote_candidate
 from tests.support.edge import Edge, lone_gateway, running_edge
 from tests.support.recording import RATE_HZ, loudest_hz, record, words_come_back, write_microphone
@@ -216,6 +218,30 @@ def test_a_hang_up_ends_the_session_at_once_and_the_microphone_is_free(edge: Edg
         page.wait_for_timeout(1000)
         assert page.evaluate("window.calls.at(-1).connectionState") == "closed"
         call(page)  # and another one can be made
+
+
+def test_a_page_that_is_left_ends_its_call_and_nobody_complains(edge: Edge, microphone: Path) -> None:
+    with opened(edge.page, microphone) as page:
+        call(page, "echo")
+        assert len(sessions(edge)) == 1
+        page.goto("about:blank")
+        deadline = time.monotonic() + LOST_WITHIN_S
+        while sessions(edge):
+            assert time.monotonic() < deadline, "the session outlives its page"
+            time.sleep(0.1)
+    time.sleep(1.5)  # longer than the pause between two comments of the event stream, which finds nobody
+    for name in ("gateway", "t1", "t2"):
+        assert not re.search(r"^\S+ (warning|error) .*", edge.log(name), re.MULTILINE), edge.log(name)
+
+
+def sessions(edge: Edge) -> list[dict[str, Any]]:
+    """What both transceivers say of their calls."""
+    found: list[dict[str, Any]] = []
+    for name in ("t1", "t2"):
+        status, said = http.ask(edge.directory / f"{name}.sock", "GET", "/v1/sessions")
+        assert status == 200
+        found += said["sessions"]
+    return found
 
 
 def test_a_call_that_the_server_ends_is_said_to_be_ended(edge: Edge, microphone: Path) -> None:
