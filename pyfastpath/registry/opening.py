@@ -21,6 +21,7 @@ def open_registry(address: str, token: bytes = b"") -> Registry:
         return MemoryRegistry()
     if kind == "file" and rest:
         return FileRegistry(Path(rest))
-    if (kind == "unix" and rest) or (kind in ("http", "https") and rest.startswith("//")):
+    try:
         return RemoteRegistry(address, token)
-    raise ConfigError(f"{address!r} is no registry", f"Write {FORMS}.", key="registry")
+    except ValueError:
+        raise ConfigError(f"{address!r} is no registry", f"Write {FORMS}.", key="registry") from None

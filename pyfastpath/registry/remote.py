@@ -6,15 +6,16 @@ import aiohttp
 import msgspec
 
 from pyfastpath.registry.record import RegistryError, TransceiverRecord, build_record
+from pyfastpath.types import HttpAddress
 
 TIMEOUT_S: Final = 2.0  # an announcement that takes longer is not worth waiting for: the next one is due
 
 
 class RemoteRegistry:
-    """See registry.record.Registry. Speaks HTTP to `address`: unix:/path or http://host:port."""
+    """See registry.record.Registry. Speaks HTTP to `address`: unix:/path or http://host:port (ValueError)."""
 
     def __init__(self, address: str, token: bytes = b"") -> None:
-        self._address = address
+        self._address = HttpAddress.parse(address)
         self._token = token
         self._http: aiohttp.ClientSession | None = None  # needs a running loop: made at the first request
 
@@ -31,7 +32,7 @@ class RemoteRegistry:
         said = await self._ask("GET", "/v1/transceivers")
         try:
             rows = msgspec.json.decode(said, type=_Listing).transceivers
-        except msgspec.MsgspecError as error:
+        except ValueError as error:  # of msgspec, or of text that is not UTF-8
             raise RegistryError(f"{self._address} answered with something else: {error}") from error
         return [msgspec.structs.replace(row.record, heard_s=now - row.heard_ago_s) for row in rows]
 
@@ -44,9 +45,8 @@ class RemoteRegistry:
     async def _ask(self, method: str, path: str, body: bytes = b"") -> bytes:
         if self._http is None:
             self._http = _client(self._address, self._token)
-        base = "http://gateway" if self._address.startswith("unix:") else self._address.rstrip("/")
         try:
-            async with self._http.request(method, base + path, data=body or None) as reply:
+            async with self._http.request(method, self._address.base_url + path, data=body or None) as reply:
                 said = await reply.read()
                 if reply.status >= 400:
                     raise RegistryError(f"{self._address} refused {method} {path}: {_message(said)}")
@@ -67,9 +67,9 @@ class _Listing(msgspec.Struct, frozen=True):
     transceivers: list[_Row]
 
 
-def _client(address: str, token: bytes) -> aiohttp.ClientSession:
+def _client(address: HttpAddress, token: bytes) -> aiohttp.ClientSession:
     headers = {"Authorization": f"Bearer {token.decode(errors='replace')}"} if token else {}
-    connector = aiohttp.UnixConnector(address.removeprefix("unix:")) if address.startswith("unix:") else None
+    connector = aiohttp.UnixConnector(address.unix_path) if address.unix_path else None
     return aiohttp.ClientSession(
         connector=connector, headers=headers, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S)
     )
@@ -79,5 +79,5 @@ def _message(said: bytes) -> str:
     try:
         found: Any = msgspec.json.decode(said)
         return str(found["error"]["message"])
-    except (msgspec.MsgspecError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return said[:200].decode(errors="replace")

@@ -25,7 +25,7 @@ async def test_every_form_has_its_driver(tmp_path: Path) -> None:
     assert (tmp_path / "registry").is_dir()
 
 
-@pytest.mark.parametrize("address", ["", "file:", "unix:", "redis://x", "http:host", "memory:x"])
+@pytest.mark.parametrize("address", ["", "file:", "unix:", "redis:x", "http:h", "http://a/b", "memory:x"])
 def test_another_address_is_refused_with_the_forms(address: str) -> None:
     with pytest.raises(ConfigError, match="Write memory, file:DIRECTORY, unix:SOCKET or http://host:port"):
         open_registry(address)

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from pyfastpath.listeners import open_tcp
 from pyfastpath.registry.record import RegistryError
@@ -57,6 +58,24 @@ async def test_a_refusal_and_a_silence_are_registry_errors(tmp_path: Path) -> No
         with pytest.raises(RegistryError, match="already number 1 of cluster 0"):
             await registry.announce(record("t2"), 0.0)
         await registry.close()
+
+
+@pytest.mark.parametrize("status", [200, 502])
+@pytest.mark.parametrize("said", [b"<html>", b'"\xff"', b'{"transceivers": [5]}'])
+async def test_whatever_a_proxy_says_is_a_registry_error(said: bytes, status: int) -> None:
+    async def say(request: web.Request) -> web.Response:
+        return web.Response(body=said, status=status)
+
+    app = web.Application()
+    app.router.add_get("/v1/transceivers", say)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    registry = RemoteRegistry(f"http://127.0.0.1:{runner.addresses[0][1]}")
+    with pytest.raises(RegistryError, match="answered with something else" if status == 200 else "refused"):
+        await registry.records(0.0)
+    await registry.close()
+    await runner.cleanup()
 
 
 async def test_it_goes_on_when_the_gateway_comes_back(tmp_path: Path) -> None:

@@ -122,6 +122,8 @@ async def test_what_is_no_answer_is_a_failure_of_the_transceiver(one: Scripted, 
         web.Response(text='{"answer": 5}'),
         web.Response(status=500, text="<html>"),
         web.Response(status=400, text='{"error": "flat"}'),
+        web.Response(body=b'{"answer": "\xff"}'),
+        web.Response(status=400, body=b'{"error": {"code": "bad_sdp", "message": "\xff"}}'),
         web.Response(status=302, headers={"Location": "/elsewhere"}),
         web.Response(body=b'{"answer": "' + b"x" * 600_000 + b'"}'),
     ):
