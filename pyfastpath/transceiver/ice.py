@@ -233,8 +233,8 @@ class IceServer:
         return self._choose(now)
 
     def _has_moved(self, known: PathCheck, now: float) -> bool:
-        """Does the client use this path now, and not know it? Its NAT gave it another address: checks that are
-        for consent alone nominate nothing, but come from elsewhere, and the path in use falls silent."""
+        """Does the client use this path now, and not know it? Its NAT gave it another address: checks for
+        consent alone nominate nothing, but they come from elsewhere, and the path in use falls silent."""
         selected = self._selected
         return selected is not None and known is not selected and now >= selected.heard_at + MOVED_S
 
