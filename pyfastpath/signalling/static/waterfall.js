@@ -78,8 +78,9 @@ export class Waterfall {
     const ends = [...this.#steps.values()]
       .filter(({ from, to }) => to !== null && to - from < BEYOND_MS)
       .map(({ to }) => to - zero);
-    const scale =
-      Math.max(50, ...ends, ...this.#marks.map(([, ms]) => ms).filter((ms) => ms < BEYOND_MS)) * ROOM;
+    const posted = (this.#steps.get("answer")?.from ?? zero) - zero; // the server's zero is close to our POST
+    const marks = this.#marks.filter(([, ms]) => ms < BEYOND_MS).map(([, ms]) => posted + ms);
+    const scale = Math.max(50, ...ends, ...marks) * ROOM;
     for (const { name, from, to } of this.#steps.values()) {
       const element = this.#own.querySelector(`[data-name="${name}"]`);
       if (name === "microphone") place(element, 0, to === null ? scale : 0, scale);
@@ -87,14 +88,13 @@ export class Waterfall {
       element.dataset.step = to === null ? "running" : "done";
       element.lastChild.textContent = to === null ? "…" : milliseconds(to - from);
     }
-    this.#drawServer(scale);
+    this.#drawServer(posted, scale);
     const ready = this.#steps.get("dtls")?.to;
     this.#total.textContent = ready ? `ready in ${milliseconds(ready - zero)}` : "";
   }
 
-  // A mark is a moment; its bar shows what passed since the one before. The server's zero is close to our POST.
-  #drawServer(scale) {
-    const posted = (this.#steps.get("answer")?.from ?? 0) - (this.#steps.get("microphone")?.to ?? 0);
+  // A mark is a moment; its bar shows what passed since the one before.
+  #drawServer(posted, scale) {
     let before = 0;
     for (const [name, ms] of this.#marks) {
       const element = this.#server.querySelector(`[data-name="${CSS.escape(name)}"]`);

@@ -25,10 +25,10 @@ export const STEPS = {
 };
 
 export const LIVE = {
-  parrot: "Your turn: say something.",
+  parrot: "Say something, then wait a moment.",
   echo: "Say something.",
   tone: "Listen.",
-  own: "Your turn.",
+  own: "Say something.",
 };
 export const SHAKY = "The connection is interrupted. Waiting for it to come back…";
 export const ended = (seconds) => `The call lasted ${clock(seconds)}.`;
