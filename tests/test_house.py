@@ -38,7 +38,7 @@ FASTPATH_FLOORS = [
 ]
 PYFASTPATH_FLOORS = [
     "types errors",
-    "config listeners metrics log",
+    "access config listeners metrics log",
     "wire.demux wire.red wire.rtcp wire.rtp wire.sdp wire.section wire.siphash wire.stun wire.token "
     "wire.twcc relay.layout",
     "wire.trunk wire.offer",
@@ -93,8 +93,8 @@ PYFASTPATH_FLOORS = [
     "signalling.admin signalling.front signalling.health",
     "signalling.app",
     "signalling.gateway",
-    "tools.admin tools.children tools.doctor tools.edge tools.pcap tools.relay_numbers tools.settings tools.tokens "
-    "tools.tones",
+    "tools.admin tools.children tools.doctor tools.edge tools.pcap tools.relay_numbers tools.settings "
+    "tools.tokens tools.tones",
     "tools.ctl tools.explain tools.selfcall",
     "tools.verdict",
     "tools.up",
@@ -443,7 +443,8 @@ def test_the_relay_alone_pulls_neither_aiortc_nor_plots():
 
 
 @pytest.mark.parametrize(
-    "target", ["run", "run-aiortc", "build", "test", "lint", "purity", "debug", "asan", "bench-smoke", "docs", "help"]
+    "target",
+    ["run", "run-aiortc", "build", "test", "lint", "purity", "debug", "asan", "bench-smoke", "docs", "help"],
 )
 def test_the_makefile_has_every_target_and_help_says_what_it_does(target):
     assert re.search(rf"^{target}:.*## \S", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -4,8 +4,6 @@ Every error is JSON, {"error": {"code", "message"}}, whose message says what to 
 control thread, so each of them sees and leaves the tables between two moments.
 """
 
-import hmac
-import ipaddress
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
@@ -13,6 +11,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from aiohttp import web
 
+from pyfastpath.access import refusal
 from pyfastpath.config import Backend, redacted
 from pyfastpath.errors import ConfigError, FastpathError, RouteError, WireError
 from pyfastpath.relay import report
@@ -131,33 +130,16 @@ def _error(code: str, message: str) -> web.Response:
 
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """On TCP: a Host that is an address (a web page that rebinds its name cannot send one), and the token."""
-    token = request.app[TOKEN]
-    if token:
-        if not _is_address(request.host):
-            raise RouteError(
-                f"Host {request.host!r} is refused.", "Ask by IP address or localhost.", code="forbidden"
-            )
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(_raw(given), token):
-            raise RouteError(
-                "missing or wrong token.", "Send `Authorization: Bearer <admin_token>`.", code="unauthorized"
-            )
+    """On TCP: a Host that is an address, and the token."""
+    why = refusal(
+        request.host,
+        request.headers.get("Authorization", ""),
+        request.app[TOKEN],
+        setting="admin_token",
+    )
+    if why is not None:
+        raise RouteError(why.message, why.hint, code=why.code)
     return await handler(request)
-
-
-def _raw(text: str) -> bytes:
-    """A header's bytes as they came, whatever they are."""
-    return text.strip().encode(errors="surrogateescape")
-
-
-def _is_address(host: str) -> bool:
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    try:
-        ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return name == "localhost"
-    return True
 
 
 # ---- routes -----------------------------------------------------------------------------------------

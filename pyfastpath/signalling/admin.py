@@ -5,8 +5,6 @@ Every error is JSON, {"error": {"code", "message"}}, as the relay's admin API ha
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -16,6 +14,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from pyfastpath.access import refusal
 from pyfastpath.registry.record import (
     RECORD_BYTES_MAX,
     Registry,
@@ -139,32 +138,13 @@ def _error(status: int, code: str, message: str) -> web.Response:
 
 
 def _guard(token: bytes) -> Middleware:
-    """On TCP: a Host that is an address (a web page that rebinds its name cannot send one), and the token."""
+    """On TCP: a Host that is an address, and the token."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if token:
-            if not _is_address(request.host):
-                raise CallError(
-                    f"Host {request.host!r} is refused", "Ask by IP address or localhost.", code="forbidden"
-                )
-            scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-            raw = given.strip().encode(errors="surrogateescape")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(raw, token):
-                raise CallError(
-                    "missing or wrong token",
-                    "Send `Authorization: Bearer <admin_token>`.",
-                    code="unauthorized",
-                )
+        why = refusal(request.host, request.headers.get("Authorization", ""), token, setting="admin_token")
+        if why is not None:
+            raise CallError(why.message, why.hint, code=why.code)
         return await handler(request)
 
     return guard
-
-
-def _is_address(host: str) -> bool:
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    try:
-        ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return name == "localhost"
-    return True

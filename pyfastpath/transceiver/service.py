@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
-import ipaddress
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -19,6 +17,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta
 
+from pyfastpath.access import refusal
 from pyfastpath.errors import FastpathError
 from pyfastpath.transceiver.endpoint import Endpoint
 from pyfastpath.transceiver.member import Member
@@ -203,35 +202,16 @@ def _error(code: str, message: str, line: int = 0) -> web.Response:
 
 
 def _guard(token: bytes) -> Any:
-    """On TCP: a Host that is an address (a web page that rebinds its name cannot send one), and the token."""
+    """On TCP: a Host that is an address, and the token."""
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if token:
-            if not _is_address(request.host):
-                raise SessionError(
-                    f"Host {request.host!r} is refused.", "Ask by IP address or localhost.", code="forbidden"
-                )
-            scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-            raw = given.strip().encode(errors="surrogateescape")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(raw, token):
-                raise SessionError(
-                    "missing or wrong token.",
-                    "Send `Authorization: Bearer <control_token>`.",
-                    code="unauthorized",
-                )
+        why = refusal(request.host, request.headers.get("Authorization", ""), token, setting="control_token")
+        if why is not None:
+            raise SessionError(why.message, why.hint, code=why.code)
         return await handler(request)
 
     return guard
-
-
-def _is_address(host: str) -> bool:
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    try:
-        ipaddress.ip_address(name.strip("[]"))
-    except ValueError:
-        return name == "localhost"
-    return True
 
 
 def _json(body: bytes, kind: type[T]) -> T:
