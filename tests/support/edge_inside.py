@@ -99,7 +99,7 @@ def records(edge: Edge) -> dict[str, dict[str, Any]]:
     """What the gateway knows of the transceivers that live, by their names."""
     status, said = http.ask(edge.directory / "gateway.sock", "GET", "/v1/transceivers")
     assert status == 200, said
-    return {record["id"]: record for record in said["transceivers"]}
+    return {row["record"]["id"]: row["record"] for row in said["transceivers"]}
 
 
 def engine(edge: Edge) -> int:
@@ -111,14 +111,14 @@ def engine(edge: Edge) -> int:
 
 def wait_until(done: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> float:
     """Ask until it is so; gives the seconds it took. What cannot be asked yet is not so yet."""
-    began_s = time.monotonic()
+    began_s, why = time.monotonic(), ""
     while True:
         try:
             if done():
                 return time.monotonic() - began_s
-        except (OSError, ValueError, KeyError, AssertionError):
-            pass
-        assert time.monotonic() - began_s < timeout_s, f"not within {timeout_s} s: {what}"
+        except (OSError, ValueError, KeyError, AssertionError) as error:
+            why = f" ({error!r})"
+        assert time.monotonic() - began_s < timeout_s, f"not within {timeout_s} s: {what}{why}"
         time.sleep(LOOK_EVERY_S)
 
 
