@@ -37,8 +37,9 @@ FASTPATH_FLOORS = [
     "worker link generator sink trunk_sink",
 ]
 PYFASTPATH_FLOORS = [
-    "types errors",
+    "types errors histogram",
     "access config listeners metrics log",
+    "exposition",
     "wire.demux wire.red wire.rtcp wire.rtp wire.sdp wire.section wire.siphash wire.stun wire.token "
     "wire.twcc relay.layout",
     "wire.trunk wire.offer",

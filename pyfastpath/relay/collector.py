@@ -6,23 +6,17 @@ from typing import Any
 
 from fastpath.counters import DECISIONS as DECISION_NAMES
 from fastpath.counters import DROP_REASONS
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-)
+from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from pyfastpath import __version__, metrics
+from pyfastpath.exposition import Family, family, info
 from pyfastpath.metrics import Metric
 from pyfastpath.relay import report
 from pyfastpath.relay.control import Control
 from pyfastpath.relay.layout import BATCH_BUCKETS, DIRECTIONS, RESIDENCE_BUCKETS
 from pyfastpath.relay.tables import Rows, conservation_error
 
-Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
 Samples = Iterable[tuple[tuple[str, ...], float]]
 
 BATCH_BOUNDS = [str(1 << bucket) for bucket in range(BATCH_BUCKETS - 1)] + ["+Inf"]
@@ -57,7 +51,7 @@ class RelayCollector(Collector):
         entries = list(self._control.registry.entries.values())
         found = [(entry.spec.id, self._control.findings.get(entry.index)) for entry in entries]
         trunks = [(name, finding) for name, finding in found if finding is not None]
-        yield _family(
+        yield family(
             metrics.BACKEND_STATE,
             (
                 ((entry.spec.id, state), float(entry.state == state))
@@ -66,26 +60,19 @@ class RelayCollector(Collector):
             ),
         )
         told = [(name, finding) for name, finding in trunks if finding.reported is not None]
-        yield _family(metrics.BACKEND_SESSIONS, (((name,), one.sessions) for name, one in told))
-        yield _family(metrics.BACKEND_CAPACITY, (((name,), one.capacity) for name, one in told))
-        yield _family(metrics.TRUNK_RTT, (((name,), one.rtt_us / 1e6) for name, one in trunks if one.rtt_us))
-        yield _family(metrics.TRUNK_PINGS, (((name,), one.pings) for name, one in trunks))
-        yield _family(metrics.TRUNK_PONGS, (((name,), one.pongs) for name, one in trunks))
+        yield family(metrics.BACKEND_SESSIONS, (((name,), one.sessions) for name, one in told))
+        yield family(metrics.BACKEND_CAPACITY, (((name,), one.capacity) for name, one in told))
+        yield family(metrics.TRUNK_RTT, (((name,), one.rtt_us / 1e6) for name, one in trunks if one.rtt_us))
+        yield family(metrics.TRUNK_PINGS, (((name,), one.pings) for name, one in trunks))
+        yield family(metrics.TRUNK_PONGS, (((name,), one.pongs) for name, one in trunks))
         losses = [((name,), self._loss(name, one.pings, one.pongs)) for name, one in trunks]
-        yield _family(metrics.TRUNK_LOSS, losses)
+        yield family(metrics.TRUNK_LOSS, losses)
 
     def _loss(self, name: str, pings: int, pongs: int) -> float:
         before = self._pings.get(name, (0, 0))
         self._pings[name] = (pings, pongs)
         sent, answered = pings - before[0], pongs - before[1]
         return min(1.0, max(0.0, 1 - answered / sent)) if sent > 0 else 0.0
-
-
-def registry_of(control: Control) -> CollectorRegistry:
-    """A registry that holds nothing but the relay's metrics."""
-    registry = CollectorRegistry()
-    registry.register(RelayCollector(control))
-    return registry
 
 
 def _datagrams(counters: Rows) -> Iterator[Family]:
@@ -98,9 +85,9 @@ def _datagrams(counters: Rows) -> Iterator[Family]:
         (metrics.TRUNK_DATAGRAMS, "trunk_datagrams"),
         (metrics.TRUNK_BYTES, "trunk_bytes"),
     ):
-        yield _family(metric, _by_direction(counters[field]))
-    yield _family(metrics.CONSERVATION, _by_direction(conservation_error(counters)))
-    yield _family(
+        yield family(metric, _by_direction(counters[field]))
+    yield family(metrics.CONSERVATION, _by_direction(conservation_error(counters)))
+    yield family(
         metrics.DROPPED,
         (
             ((str(shard), direction, name), row["dropped"][number, reason])
@@ -117,7 +104,7 @@ def _datagrams(counters: Rows) -> Iterator[Family]:
 
 def _flows(control: Control, counters: Rows) -> Iterator[Family]:
     headers = control.tables.headers()
-    yield _family(
+    yield family(
         metrics.ROUTE_DECISIONS,
         (
             ((str(shard), name), row["decisions"][number])
@@ -127,12 +114,12 @@ def _flows(control: Control, counters: Rows) -> Iterator[Family]:
         ),
     )
     states = (("confirmed", "flows_count"), ("provisional", "provisional_count"))
-    yield _family(
+    yield family(
         metrics.FLOWS,
         (((str(shard), state), row[field]) for shard, row in enumerate(headers) for state, field in states),
     )
-    yield _family(metrics.FLOWS_MAX, _by_shard(headers["flows_max"]))
-    yield _family(
+    yield family(metrics.FLOWS_MAX, _by_shard(headers["flows_max"]))
+    yield family(
         metrics.FLOW_CHANGES,
         (
             ((str(shard), state), row[state])
@@ -140,10 +127,10 @@ def _flows(control: Control, counters: Rows) -> Iterator[Family]:
             for state in metrics.FLOW_CHANGE_STATES
         ),
     )
-    yield _family(metrics.ROUTES, [((), len(control.shared.routes))])
-    yield _family(metrics.ROUTES_MAX, [((), float(control.tables.header["routes_max"]))])
+    yield family(metrics.ROUTES, [((), len(control.shared.routes))])
+    yield family(metrics.ROUTES_MAX, [((), float(control.tables.header["routes_max"]))])
     ports = list(enumerate(control.tables.upstream_ports()))
-    yield _family(
+    yield family(
         metrics.UPSTREAM_PORTS,
         (
             ((str(shard), state), count)
@@ -151,7 +138,7 @@ def _flows(control: Control, counters: Rows) -> Iterator[Family]:
             for state, count in zip(("used", "quarantine"), counts, strict=True)
         ),
     )
-    yield _family(metrics.UPSTREAM_PORTS_MAX, _by_shard(headers["port_count"].sum(axis=1)))
+    yield family(metrics.UPSTREAM_PORTS_MAX, _by_shard(headers["port_count"].sum(axis=1)))
 
 
 def _workers(control: Control, counters: Rows) -> Iterator[Family]:
@@ -166,41 +153,28 @@ def _workers(control: Control, counters: Rows) -> Iterator[Family]:
         (metrics.WORKER_NAPS, "naps"),
         (metrics.WORKER_BLOCKS, "blocks"),
     ):
-        yield _family(metric, _by_shard(counters[field]))
-    yield _family(metrics.KERNEL_DROPPED, _by_shard(report.kernel_drops(control)))
-    yield _family(metrics.RECEIVE_BUFFER, _by_shard(report.receive_buffers(control)))
+        yield family(metric, _by_shard(counters[field]))
+    yield family(metrics.KERNEL_DROPPED, _by_shard(report.kernel_drops(control)))
+    yield family(metrics.RECEIVE_BUFFER, _by_shard(report.receive_buffers(control)))
 
 
 def _relay(control: Control) -> Iterator[Family]:
-    yield _family(metrics.READY, [((), float(not control.unready()))])
-    yield _family(metrics.DRAINING, [((), float(control.draining))])
-    yield _family(metrics.ENGINE_STARTS, [((), float(control.tables.headers()["attached"].max()))])
-    for metric, values in (
-        (metrics.CONFIG_INFO, {"hash": control.config.digest()}),
-        (metrics.BUILD_INFO, {"version": __version__, "python": platform.python_version()}),
-    ):
-        family = InfoMetricFamily(metric.family, metric.help)
-        family.add_metric([], values)
-        yield family
-
-
-def _family(metric: Metric, samples: Samples) -> Family:
-    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    family: CounterMetricFamily | GaugeMetricFamily = kind(metric.family, metric.help, labels=metric.labels)
-    for labels, value in samples:
-        family.add_metric(labels, float(value))
-    return family
+    yield family(metrics.READY, [((), float(not control.unready()))])
+    yield family(metrics.DRAINING, [((), float(control.draining))])
+    yield family(metrics.ENGINE_STARTS, [((), float(control.tables.headers()["attached"].max()))])
+    yield info(metrics.CONFIG_INFO, {"hash": control.config.digest()})
+    yield info(metrics.BUILD_INFO, {"version": __version__, "python": platform.python_version()})
 
 
 def _histogram(metric: Metric, counts: Any, sums: Any, bounds: list[str]) -> Family:
     """counts: [shard, direction, bucket], not cumulative; sums: [shard, direction]."""
-    family = HistogramMetricFamily(metric.family, metric.help, labels=metric.labels)
+    made = HistogramMetricFamily(metric.family, metric.help, labels=metric.labels)
     for shard in range(len(counts)):
         for number, direction in enumerate(DIRECTIONS):
             cumulative = counts[shard, number].cumsum()
             buckets = list(zip(bounds, map(float, cumulative), strict=True))
-            family.add_metric((str(shard), direction), buckets, sum_value=float(sums[shard, number]))
-    return family
+            made.add_metric((str(shard), direction), buckets, sum_value=float(sums[shard, number]))
+    return made
 
 
 def _by_shard(values: Any) -> Samples:

@@ -4,7 +4,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from pyfastpath.relay.collector import registry_of
+from pyfastpath.exposition import registry_of
+from pyfastpath.relay.collector import RelayCollector
 from pyfastpath.relay.control import Control
 
 CONTROL = web.AppKey("control", Control)
@@ -15,7 +16,7 @@ def health_app(control: Control) -> web.Application:
     """The application of the health listener."""
     app = web.Application()
     app[CONTROL] = control
-    app[REGISTRY] = registry_of(control)
+    app[REGISTRY] = registry_of(RelayCollector(control))
     for path in ("/healthz", "/live"):
         app.router.add_get(path, _healthz)
     for path in ("/readyz", "/ready"):

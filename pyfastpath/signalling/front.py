@@ -47,7 +47,7 @@ def counting(numbers: Numbers) -> Middleware:
             route = _route_name(request)
             numbers.requests[route, str(status)] += 1
             if route != "events":
-                numbers.request_s[route].add(time.monotonic() - began_s)
+                numbers.request_s[route].observe(time.monotonic() - began_s)
 
     return count
 

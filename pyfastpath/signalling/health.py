@@ -5,9 +5,10 @@ from __future__ import annotations
 from aiohttp import web
 from prometheus_client.exposition import choose_encoder
 
+from pyfastpath.exposition import registry_of
 from pyfastpath.registry.record import TransceiverRecord
 from pyfastpath.signalling.errors import CallError
-from pyfastpath.signalling.numbers import GatewayCollector, Numbers, registry_of
+from pyfastpath.signalling.numbers import GatewayCollector, Numbers
 from pyfastpath.signalling.switchboard import Switchboard
 
 

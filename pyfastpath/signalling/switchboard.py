@@ -80,7 +80,7 @@ class Switchboard:
             self._numbers.calls[_outcome(error)] += 1
             raise
         self._numbers.calls["placed"] += 1
-        self._numbers.placement_s.add(time.monotonic() - began_s)
+        self._numbers.placement_s.observe(time.monotonic() - began_s)
         return answered
 
     async def _place(self, offer: str, session: dict[str, Any]) -> Answered:

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-)
 from prometheus_client.registry import Collector
 
 from pyfastpath import __version__, metrics
+from pyfastpath.exposition import Family, alone, by_name, histogram, info
 from pyfastpath.metrics import Metric
 from pyfastpath.transceiver.counters import (
     CLOSE_REASONS,
@@ -23,14 +17,11 @@ from pyfastpath.transceiver.counters import (
     REPAIRS,
     SETUP_STEPS,
     Counters,
-    Histogram,
     Names,
 )
 
 if TYPE_CHECKING:  # so that the documents are printed without the whole transceiver
     from pyfastpath.transceiver.endpoint import Endpoint
-
-Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily
 
 
 class TransceiverCollector(Collector):
@@ -47,32 +38,25 @@ class TransceiverCollector(Collector):
         yield from _sessions(counters, self._endpoint.capacity)
         yield from _datagrams(counters)
         trunk = self._endpoint.trunk
-        yield _by_name(metrics.TRANSCEIVER_TRUNK_DROPPED, trunk.dropped if trunk is not None else {})
+        yield by_name(metrics.TRANSCEIVER_TRUNK_DROPPED, trunk.dropped if trunk is not None else {})
         yield from _media(counters)
-        yield _alone(metrics.TRANSCEIVER_READY, not self._unready())
-        yield _alone(metrics.TRANSCEIVER_DRAINING, self._endpoint.is_draining)
-        yield _info(metrics.TRANSCEIVER_CONFIG_INFO, {"hash": self._digest})
-        yield _info(
+        yield alone(metrics.TRANSCEIVER_READY, not self._unready())
+        yield alone(metrics.TRANSCEIVER_DRAINING, self._endpoint.is_draining)
+        yield info(metrics.TRANSCEIVER_CONFIG_INFO, {"hash": self._digest})
+        yield info(
             metrics.TRANSCEIVER_BUILD_INFO, {"version": __version__, "python": platform.python_version()}
         )
 
 
-def registry_of(endpoint: Endpoint, unready: Callable[[], list[str]], digest: str) -> CollectorRegistry:
-    """A registry that holds nothing but the transceiver's metrics."""
-    registry = CollectorRegistry()
-    registry.register(TransceiverCollector(endpoint, unready, digest))
-    return registry
-
-
 def _sessions(counters: Counters, capacity: int) -> Iterator[Family]:
-    yield _by_name(metrics.TRANSCEIVER_SESSIONS, counters.sessions)
-    yield _alone(metrics.TRANSCEIVER_SESSIONS_MAX, capacity)
-    yield _alone(metrics.TRANSCEIVER_OPENED, counters.opened)
-    yield _by_name(metrics.TRANSCEIVER_CLOSED, counters.closed)
-    yield _histogram(metrics.TRANSCEIVER_HANDSHAKE, [((), counters.handshake_s)])
-    yield _histogram(
+    yield by_name(metrics.TRANSCEIVER_SESSIONS, counters.sessions)
+    yield alone(metrics.TRANSCEIVER_SESSIONS_MAX, capacity)
+    yield alone(metrics.TRANSCEIVER_OPENED, counters.opened)
+    yield by_name(metrics.TRANSCEIVER_CLOSED, counters.closed)
+    yield histogram(metrics.TRANSCEIVER_HANDSHAKE, [((), counters.handshake_s)])
+    yield histogram(
         metrics.TRANSCEIVER_SETUP_STEP,
-        [((step,), histogram) for step, histogram in counters.setup_step_s.items()],
+        [((step,), times) for step, times in counters.setup_step_s.items()],
     )
 
 
@@ -84,10 +68,10 @@ def _datagrams(counters: Counters) -> Iterator[Family]:
         (metrics.TRANSCEIVER_SENT_BYTES, counters.sent_bytes),
         (metrics.TRANSCEIVER_CONSERVATION, counters.conservation_error),
     ):
-        yield _alone(metric, value)
-    yield _by_name(metrics.TRANSCEIVER_USED, counters.used)
-    yield _by_name(metrics.TRANSCEIVER_DROPPED, counters.dropped)
-    yield _by_name(metrics.TRANSCEIVER_SRTP_FAILURES, counters.srtp_failures())
+        yield alone(metric, value)
+    yield by_name(metrics.TRANSCEIVER_USED, counters.used)
+    yield by_name(metrics.TRANSCEIVER_DROPPED, counters.dropped)
+    yield by_name(metrics.TRANSCEIVER_SRTP_FAILURES, counters.srtp_failures())
 
 
 def _media(counters: Counters) -> Iterator[Family]:
@@ -102,43 +86,14 @@ def _media(counters: Counters) -> Iterator[Family]:
         (metrics.TRANSCEIVER_DATA_RECEIVED, counters.data_received),
         (metrics.TRANSCEIVER_DATA_SENT, counters.data_sent),
     ):
-        yield _alone(metric, value)
-    yield _by_name(metrics.TRANSCEIVER_RTP_REPAIRED, counters.repaired)
-    for metric, histogram in (
+        yield alone(metric, value)
+    yield by_name(metrics.TRANSCEIVER_RTP_REPAIRED, counters.repaired)
+    for metric, times in (
         (metrics.TRANSCEIVER_RTP_JITTER, counters.jitter_s),
         (metrics.TRANSCEIVER_ROUND_TRIP, counters.round_trip_s),
         (metrics.TRANSCEIVER_LOOP_LAG, counters.event_loop_lag_s),
     ):
-        yield _histogram(metric, [((), histogram)])
-
-
-def _alone(metric: Metric, value: float) -> Family:
-    return _family(metric, [((), value)])
-
-
-def _by_name(metric: Metric, values: Mapping[str, float]) -> Family:
-    return _family(metric, [((name,), value) for name, value in values.items()])
-
-
-def _family(metric: Metric, samples: Iterable[tuple[tuple[str, ...], float]]) -> Family:
-    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
-    family: CounterMetricFamily | GaugeMetricFamily = kind(metric.family, metric.help, labels=metric.labels)
-    for labels, value in samples:
-        family.add_metric(labels, float(value))
-    return family
-
-
-def _histogram(metric: Metric, samples: Iterable[tuple[tuple[str, ...], Histogram]]) -> Family:
-    family = HistogramMetricFamily(metric.family, metric.help, labels=metric.labels)
-    for labels, histogram in samples:
-        family.add_metric(labels, histogram.cumulative(), sum_value=histogram.sum)
-    return family
-
-
-def _info(metric: Metric, values: dict[str, str]) -> Family:
-    family = InfoMetricFamily(metric.family, metric.help)
-    family.add_metric([], values)
-    return family
+        yield histogram(metric, [((), times)])
 
 
 def document() -> str:

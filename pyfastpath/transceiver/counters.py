@@ -4,9 +4,10 @@ The tuples of names are the one source for metrics and documents. Every datagram
 `received == Σ used + Σ dropped`, between any two datagrams; `conservation_error` says by how much it is not.
 """
 
-from bisect import bisect_left
 from collections.abc import Mapping
 from typing import Final
+
+from pyfastpath.histogram import Histogram
 
 Names = tuple[tuple[str, str], ...]
 
@@ -81,35 +82,6 @@ TRANSIT_BOUNDS_S: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2
 LAG_BOUNDS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 
 _SRTP: Final = "srtp_"
-
-
-class Histogram:
-    """Counts by upper bound; the last bucket has none."""
-
-    __slots__ = ("bounds", "counts", "sum")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """A value of exactly a bound counts into its bucket, as Prometheus has it."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
-
-    @property
-    def count(self) -> int:
-        """How many values were observed."""
-        return sum(self.counts)
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Buckets as prometheus_client wants them: (upper bound, values up to it), "+Inf" last."""
-        total, buckets = 0.0, []
-        for bound, count in zip((*map(repr, self.bounds), "+Inf"), self.counts, strict=True):
-            total += count
-            buckets.append((bound, total))
-        return buckets
 
 
 class Counters:

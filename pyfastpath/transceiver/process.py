@@ -23,12 +23,13 @@ from aiohttp import web
 from pyfastpath import listeners
 from pyfastpath import log as logs
 from pyfastpath.config import TransceiverConfig
+from pyfastpath.exposition import registry_of
 from pyfastpath.registry.opening import open_registry
 from pyfastpath.transceiver.announce import Announcer
 from pyfastpath.transceiver.answering import Answering
 from pyfastpath.transceiver.casting import Casting
 from pyfastpath.transceiver.certificate import Certificate
-from pyfastpath.transceiver.collector import registry_of
+from pyfastpath.transceiver.collector import TransceiverCollector
 from pyfastpath.transceiver.counters import Counters
 from pyfastpath.transceiver.endpoint import Endpoint
 from pyfastpath.transceiver.health import health_app
@@ -129,7 +130,7 @@ class Process:
         if not self._config.health_listen:
             return
         listening = listeners.open_tcp(Address.parse(self._config.health_listen), key="health_listen")
-        metrics = registry_of(self.endpoint, self.unready, self._config.digest())
+        metrics = registry_of(TransceiverCollector(self.endpoint, self.unready, self._config.digest()))
         await _serve_http(health_app(self.unready, metrics), listening, undo)
 
     def unready(self) -> list[str]:

@@ -21,7 +21,7 @@ LABELS = {"shard", "direction", "reason", "state", "backend", "hash", "version",
 
 
 def scrape(relay: Relay) -> dict[str, Family]:
-    families = relay.call(lambda control: list(collector.registry_of(control).collect()))
+    families = relay.call(lambda control: list(collector.RelayCollector(control).collect()))
     return {family.name: family for family in families}
 
 

@@ -6,7 +6,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pyfastpath import metrics
-from pyfastpath.signalling.numbers import BOUNDS_S, GatewayCollector, Histogram, Numbers, registry_of
+from pyfastpath.exposition import registry_of
+from pyfastpath.signalling.numbers import GatewayCollector, Numbers
 from tests.registry.records import record
 
 
@@ -72,14 +73,3 @@ def test_words_that_never_happened_are_exported_as_zero() -> None:
     assert {labels[0] for labels in found["fastpath_gateway_request_seconds_count"]} == set(
         metrics.GATEWAY_ROUTES
     )
-
-
-def test_a_histogram_counts_up_to_each_bound() -> None:
-    one = Histogram()
-    for seconds in (0.0, 0.001, 0.0011, 0.3, 99.0):
-        one.add(seconds)
-    rows = dict(one.buckets())
-    assert list(rows) == [*map(str, BOUNDS_S), "+Inf"]
-    assert (rows["0.001"], rows["0.0025"], rows["0.25"], rows["0.5"]) == (2, 3, 3, 4)
-    assert (rows["10.0"], rows["+Inf"]) == (4, 5)
-    assert one.sum_s == 99.3021

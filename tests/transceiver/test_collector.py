@@ -9,7 +9,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pyfastpath import metrics
-from pyfastpath.transceiver.collector import document, registry_of
+from pyfastpath.exposition import registry_of
+from pyfastpath.transceiver.collector import TransceiverCollector, document
 from pyfastpath.transceiver.counters import CLOSE_REASONS, DROP_REASONS, SETUP_STEPS, Counters
 
 
@@ -31,7 +32,7 @@ class Endpoint:
 
 
 def scrape(endpoint: Any, reasons: list[str]) -> dict[tuple[str, tuple[str, ...]], float]:
-    text = generate_latest(registry_of(endpoint, lambda: reasons, "abc")).decode()
+    text = generate_latest(registry_of(TransceiverCollector(endpoint, lambda: reasons, "abc"))).decode()
     return {
         (sample.name, tuple(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(text)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pyfastpath.transceiver import counters
-from pyfastpath.transceiver.counters import Counters, Histogram
+from pyfastpath.transceiver.counters import Counters
 
 SOURCES = Path(counters.__file__).parent
 
@@ -76,12 +76,3 @@ def test_the_life_of_a_session() -> None:
     found.session_closed("the moon")
     assert not any(found.sessions.values())
     assert (found.closed["hangup"], found.closed["other"]) == (1, 1)
-
-
-def test_a_histogram_is_prometheus() -> None:
-    histogram = Histogram((0.1, 1.0))
-    for value in (0.05, 0.1, 0.5, 3.0):
-        histogram.observe(value)
-    assert histogram.cumulative() == [("0.1", 2), ("1.0", 3), ("+Inf", 4)]
-    assert histogram.sum == pytest.approx(3.65)
-    assert histogram.count == 4
