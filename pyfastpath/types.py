@@ -12,6 +12,7 @@ IPAddress = IPv4Address | IPv6Address
 Mode = Literal["trunk", "plain"]
 BACKEND_STATES = ("free", "up", "draining", "down", "gone")  # FP_BACKEND_* of layout.h, in order
 DIRECTIONS = ("up", "down")  # FP_UP, FP_DOWN
+NESTING_MAX = 64  # levels of JSON from strangers: whoever encodes it again must not run out of stack
 TRAFFIC_CLASSES = ("voice", "voice_data", "video", "bulk")  # token T1, bits 48..50
 
 _ENDPOINT = re.compile(r"(?:\[(?P<six>[^\]]+)\]|(?P<four>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
@@ -108,3 +109,11 @@ class Secret:
 
     def __hash__(self) -> int:
         return hash(self.value)
+
+
+def is_deeper_than(levels: int, value: object) -> bool:
+    """Whether dicts and lists stand in each other more than `levels` deep."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(is_deeper_than(levels - 1, item) for item in inner)

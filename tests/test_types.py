@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pyfastpath.types import Endpoint, HttpAddress, Secret, canonical
+from pyfastpath.types import Endpoint, HttpAddress, Secret, canonical, is_deeper_than
 
 ADDRESSES = st.ip_addresses()
 PORTS = st.integers(0, 65535)
@@ -74,3 +74,14 @@ def test_a_secret_shows_nothing():
     assert secret != Secret(b"other")
     assert not Secret(b"")
     assert {secret: 1}[Secret(b"hunter2-hunter2")] == 1
+
+
+def test_how_deep_json_goes():
+    assert not is_deeper_than(0, "text")
+    assert is_deeper_than(0, {})
+    assert not is_deeper_than(2, {"a": [1, "b"], "c": {}})
+    assert is_deeper_than(2, {"a": [1, {"b": 2}]})
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert is_deeper_than(64, deep), "and it needs no more stack than that"

@@ -11,6 +11,7 @@ import msgspec
 
 from pyfastpath.signalling.errors import CallError
 from pyfastpath.signalling.multipart import parse_form
+from pyfastpath.types import NESTING_MAX, is_deeper_than
 
 BODY_BYTES_MAX: Final = 128 << 10
 SDP: Final = "application/sdp"
@@ -72,11 +73,19 @@ def parse_sdp(body: bytes) -> str:
 def parse_session(body: bytes) -> dict[str, Any]:
     """The session object of a form. CallError bad_session."""
     try:
-        return msgspec.json.decode(body, type=dict[str, Any]) if body.strip() else {}
+        session = msgspec.json.decode(body, type=dict[str, Any]) if body.strip() else {}
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CallError(
             f"the session is no JSON object: {error}", "Send one.", code="bad_session", param="session"
         ) from None
+    if is_deeper_than(NESTING_MAX, session):  # nobody behind us could write it again
+        raise CallError(
+            f"the session is nested deeper than {NESTING_MAX} levels",
+            "Flatten it.",
+            code="bad_session",
+            param="session",
+        )
+    return session
 
 
 def merge_sessions(of_key: Mapping[str, Any] | None, of_request: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ def parse_form(content_type: str, body: bytes) -> dict[str, bytes]:
     found = _BOUNDARY.search(content_type)
     if found is None:
         raise _bad("the Content-Type has no boundary")
-    delimiter = b"\r\n--" + (found[1] or found[2]).encode()
+    delimiter = b"\r\n--" + (found[1] or found[2]).encode(errors="surrogateescape")  # any bytes, as they came
     _, *sections = (b"\r\n" + body).split(delimiter, PARTS_MAX + 1)  # before the first one stands a preamble
     parts: dict[str, bytes] = {}
     for section in sections:

@@ -16,6 +16,7 @@ from msgspec import Meta
 from pyfastpath.errors import ConfigError
 from pyfastpath.signalling.errors import CallError
 from pyfastpath.signalling.sealing import Sealer
+from pyfastpath.types import NESTING_MAX, is_deeper_than
 
 PREFIX: Final = "ek_"
 LIFETIME_DEFAULT_S: Final = 600
@@ -125,7 +126,7 @@ class Keys:
 def parse_secret_request(body: bytes) -> SecretRequest:
     """The body of POST /v1/realtime/client_secrets; an empty one asks for the defaults."""
     try:
-        return msgspec.json.decode(body or b"{}", type=SecretRequest)
+        wanted = msgspec.json.decode(body or b"{}", type=SecretRequest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         message = str(error).replace("`", "")
         param = message.rpartition("$.")[2] if "$." in message else None
@@ -135,3 +136,11 @@ def parse_secret_request(body: bytes) -> SecretRequest:
             code="bad_request",
             param=param,
         ) from None
+    if is_deeper_than(NESTING_MAX, wanted.session):
+        raise CallError(
+            f"the session is nested deeper than {NESTING_MAX} levels",
+            "Flatten it.",
+            code="bad_session",
+            param="session",
+        )
+    return wanted

@@ -18,7 +18,7 @@ from pyfastpath.transceiver.realtime.events import EventError
 from pyfastpath.transceiver.realtime.turns import TurnDialogue
 from pyfastpath.transceiver.requests import CreateSession, SessionError
 from pyfastpath.transceiver.session import Session
-from pyfastpath.types import Endpoint
+from pyfastpath.types import NESTING_MAX, Endpoint, is_deeper_than
 from pyfastpath.wire.answer import build_answer, build_fragment, parse_fragment, setup_for
 from pyfastpath.wire.offer import Offer, OfferError, parse_offer
 from pyfastpath.wire.sdp import Candidate, host_candidates
@@ -135,6 +135,10 @@ class Answering:
         )
 
     def _dialogue(self, agent: Agent, wanted: Mapping[str, Any]) -> Dialogue:
+        if is_deeper_than(NESTING_MAX, wanted):
+            raise SessionError(
+                f"the session is nested deeper than {NESTING_MAX} levels.", "Flatten it.", code="bad_session"
+            )
         kind = BridgeDialogue if agent.owns_conversation else TurnDialogue
         try:
             return kind(session=dict(wanted), ids=self._new_id, takes_turns=agent.takes_turns)

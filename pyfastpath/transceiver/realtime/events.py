@@ -12,9 +12,9 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from pyfastpath.errors import FastpathError
+from pyfastpath.types import NESTING_MAX, is_deeper_than
 
 EVENT_BYTES_MAX: Final = 256 * 1024
-NESTING_MAX: Final = 64
 
 Json = dict[str, Any]
 Milliseconds = Annotated[int, msgspec.Meta(ge=0)]
@@ -138,7 +138,7 @@ def parse_object(text: str) -> Json:
         raise EventError("invalid_json", f"The event is nested deeper than {NESTING_MAX} levels") from None
     if not isinstance(raw, dict):
         raise EventError("invalid_json", "An event is a JSON object")
-    if _is_deeper_than(NESTING_MAX, raw):
+    if is_deeper_than(NESTING_MAX, raw):
         raise EventError("invalid_json", f"The event is nested deeper than {NESTING_MAX} levels")
     if not isinstance(raw.get("type"), str):
         raise EventError("missing_required_parameter", "An event has a type, a text", param="type")
@@ -182,13 +182,6 @@ def _refusal(text: str, inside: str) -> EventError:
         return EventError("missing_required_parameter", f"{param} is missing", param=param)
     param = ".".join(names)
     return EventError("invalid_value", f"{param}: {message.replace('`', '')}", param=param)
-
-
-def _is_deeper_than(levels: int, value: object) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_is_deeper_than(levels - 1, item) for item in inner)
 
 
 def error_event(error: EventError, event_id: str | None) -> Json:

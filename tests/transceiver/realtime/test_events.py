@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from pyfastpath.transceiver.realtime.events import (
     EVENT_BYTES_MAX,
     KINDS,
-    NESTING_MAX,
     EventError,
     ItemTruncate,
     SessionUpdate,
@@ -20,6 +19,7 @@ from pyfastpath.transceiver.realtime.events import (
     event_id_of,
     parse_object,
 )
+from pyfastpath.types import NESTING_MAX
 
 
 def test_the_events_of_the_design_are_known():
