@@ -58,6 +58,7 @@ _Content = tuple[int, bytes, int | None]  # one of these, payload, level in dBov
 _DIGITS: Final = "0123456789*#ABCD"  # RFC 4733, section 3.2
 _SAMPLES_PER_MS: Final = CLOCK_HZ // 1000
 _FILLED_SAMPLES_MAX: Final = CLOCK_HZ  # a longer silence without packets is no discontinuous transmission
+_CREDIT_SAMPLES_MAX: Final = 3 * CLOCK_HZ  # filled at once: the longest outage that still counts as losses
 _LEAP_SAMPLES_MAX: Final = 3_600 * CLOCK_HZ  # and a leap of more than an hour is another beginning
 _STEP: Final = 120  # concealment comes in multiples of 2.5 ms
 
@@ -108,6 +109,8 @@ class Pipeline:
         self._position = 0  # of the next frame, in samples at 48 kHz since the first one
         self._timestamp = 0  # that it should have
         self._heard_s = 0.0  # when the last packet came
+        self._credit = _CREDIT_SAMPLES_MAX  # that may be filled in where nothing came
+        self._credited_s = 0.0
         self._digit: tuple[int, int, bool] | None = None  # code, timestamp, is over
 
     def start(self, now: float) -> None:
@@ -260,6 +263,9 @@ class Pipeline:
         if samples % _STEP or not 0 < samples <= PACKET_SAMPLES_MAX:
             samples = FRAME_SAMPLES
         self._timestamp = lost.timestamp
+        if not self._afford(samples):
+            self._skip(samples)
+            return
         following = lost.following
         self._conceal(samples, following[1] if following is not None and following[0] == _AUDIO else None)
 
@@ -285,12 +291,28 @@ class Pipeline:
     def _follow(self, timestamp: int) -> None:
         """RTP time moved by itself: the client sent nothing for a while, or began anew."""
         ahead = (timestamp - self._timestamp + 0x8000_0000 & 0xFFFFFFFF) - 0x8000_0000
-        if self._is_begun and 0 < ahead <= _FILLED_SAMPLES_MAX:
+        if self._is_begun and 0 < ahead <= _FILLED_SAMPLES_MAX and self._afford(ahead):
             self._pause(ahead)
         elif self._is_begun and 0 < ahead <= _LEAP_SAMPLES_MAX:
             self._position += ahead
         self._is_begun = True
         self._timestamp = timestamp
+
+    def _afford(self, samples: int) -> bool:
+        """Nothing is filled in faster than time goes by: a packet whose numbers leap must not cost what
+        dozens do."""
+        earned = int((self._heard_s - self._credited_s) * CLOCK_HZ)
+        self._credited_s = self._heard_s
+        self._credit = min(self._credit + earned, _CREDIT_SAMPLES_MAX)
+        if samples > self._credit:
+            return False
+        self._credit -= samples
+        return True
+
+    def _skip(self, samples: int) -> None:
+        """Time that nobody hears anything of."""
+        self._position += samples
+        self._timestamp = self._timestamp + samples & 0xFFFFFFFF
 
     def _pause(self, samples: int) -> None:
         """The silence of discontinuous transmission: comfort noise for those who hear PCM."""

@@ -180,6 +180,24 @@ def test_after_a_long_absence_time_has_passed_but_nothing_is_invented() -> None:
     assert [frame.time_ms for frame in agent.frames] == [0, 20, 40, 60, 80, 30_100]
 
 
+def test_nothing_is_filled_in_faster_than_time_goes_by() -> None:
+    """Else a client whose timestamps or sequence numbers leap makes dozens of frames out of each packet."""
+    for agent in (Listener(), OpusListener()):
+        line = Line(agent)
+        payload = spoken()[0]
+        for number in range(200):
+            line.hear(packet(number, payload, samples=960 + 48_000 * number))
+        assert len(agent.frames) <= 200 + 150, "three seconds at once, as after an outage"
+        assert agent.frames[-1].time_ms == 199_000, "time has passed all the same"
+        leapt = len(agent.frames)
+        for number in range(200, 10_200, 100):  # 99 lost each time
+            line.hear(packet(number, payload, samples=960 + 48_000 * 200 + 960 * number))
+            line.run(0.1)
+        assert line.counters.rtp_lost == 99 * 99
+        assert len(agent.frames) - leapt <= 100 + 150 + 50 * 10
+        assert agent.frames[-1].time_ms == 200_000 + 20 * 10_100
+
+
 def test_rtp_time_that_begins_anew_does_not_turn_back_the_position() -> None:
     agent = OpusListener()
     line = Line(agent)
