@@ -55,6 +55,7 @@ ConnectionEvent = (
     | RtpPacket
 )
 Outgoing = tuple[Path, bytes, bool]
+PAYLOAD_BYTES_MAX: Final = 1275  # of one Opus frame (RFC 6716, section 3.2.1); with headers below any MTU
 RESENDABLE_PACKETS: Final = 50  # one second: audio that is older is of no use
 
 
@@ -156,8 +157,9 @@ class Connection:
         self._ice.restart(credentials)
 
     def send_audio(self, payload: bytes, timestamp: int, marker: bool, now: float) -> bool:
-        """The next RTP packet. timestamp: 48 kHz, 32 bits. False before media may flow."""
-        if self._srtp is None or self._path is None or self._over:
+        """The next RTP packet. timestamp: 48 kHz, 32 bits. False before media may flow, and for a payload
+        that fits no packet: an echo gets those from clients."""
+        if self._srtp is None or self._path is None or self._over or len(payload) > PAYLOAD_BYTES_MAX:
             return False
         header = build_header(self._payload_type, marker, self._sequence, timestamp, self.ssrc)
         packet = self._srtp.protect(header + payload)
@@ -174,6 +176,14 @@ class Connection:
         if not self._over:
             self._dtls.send_data(data)
             self._follow_dtls()
+
+    def knows(self, path: Path) -> bool:
+        """A client with the password asked from here, and the path is remembered."""
+        return self._ice.knows(path)
+
+    def holds(self, path: Path, now: float) -> bool:
+        """This session's client has proven to be here, and was heard lately."""
+        return self._ice.holds(path, now)
 
     def close(self, reason: str, now: float) -> None:
         """Say goodbye (RTCP BYE, DTLS close_notify) and end. Does nothing the second time."""

@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from heapq import heappop, heappush
-from itertools import count
 
 from pyfastpath.errors import WireError
 from pyfastpath.transceiver.answering import Answering
@@ -53,8 +52,7 @@ class Endpoint:
         self._roster: Roster[Seat] = Roster()
         self._dirty: dict[Seat, None] = {}  # in the order they were touched
         self._closing: set[asyncio.Task[None]] = set()
-        self._timers: list[tuple[float, int, Seat]] = []
-        self._order = count()
+        self._timers: list[tuple[float, int]] = []  # when, whose sid: a timer keeps no session alive
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_s = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -70,8 +68,7 @@ class Endpoint:
     async def close(self, reason: str = "drained") -> None:
         """End every session, say so to every client, and close the sockets."""
         for seat in self._roster:
-            seat.session.close(reason, self._now())
-            self._dirty[seat] = None
+            self._end(seat, reason)
         self._flush()
         if self._alarm is not None:
             self._alarm.cancel()
@@ -103,7 +100,7 @@ class Endpoint:
                 f"all {self.capacity} sessions are taken.", "Place the call on another.", code="no_capacity"
             )
         now = self._now()
-        seat = Seat(request, clock=self._now, wish=self._wish)
+        seat = Seat(request, clock=self._now, wish=self._wish, fail=self._fail)
         self._roster.add(request.sid, request.ufrag, seat)
         try:
             seat.take(self._answering.answer(request, now, woken=seat.wish))
@@ -124,9 +121,7 @@ class Endpoint:
 
     def close_session(self, sid: int, reason: str = "hangup") -> None:
         """End one session; SessionError (not_found)."""
-        seat = self._roster.of_sid(sid)
-        seat.session.close(reason, self._now())
-        self._dirty[seat] = None
+        self._end(self._roster.of_sid(sid), reason)
         self._flush()
 
     def sessions(self) -> list[SessionInfo]:
@@ -163,10 +158,11 @@ class Endpoint:
                 try:
                     seat.session.receive_datagram(data, path, now)
                 except Exception:
-                    self._fail(seat, now)
+                    self._fail(seat)
                 self._dirty[seat] = None
                 if data[0] <= 3:  # a new path must be known before the next datagram of this batch
                     self._follow_events(seat)
+                    self._learn(path, seat, now)
         self._flush()
 
     def _whose(self, data: bytes, path: Path) -> Seat | None:
@@ -186,14 +182,31 @@ class Endpoint:
             self.counters.drop("unknown_path")
         return seat
 
-    def _fail(self, seat: Seat, now: float) -> None:
+    def _learn(self, path: Path, seat: Seat, now: float) -> None:
+        """Datagrams from this path are the seat's, if its client knows the password; not while another one's
+        client, who has proven to be there, uses it: a request proves no address."""
+        holder = self._roster.by_identity.get(identity_of(path))
+        if holder is seat or not seat.session.connection.knows(path):
+            return
+        if holder is None or not holder.session.connection.holds(path, now):
+            self._roster.learn(path, seat)
+
+    def _end(self, seat: Seat, reason: str) -> None:
+        """Close a session, whatever its agent makes of it."""
+        try:
+            seat.session.close(reason, self._now())
+        except Exception:
+            self._fail(seat)
+        self._dirty[seat] = None
+
+    def _fail(self, seat: Seat) -> None:
         """A fault of ours, or of an agent's: it ends this session and concerns no other."""
         log.exception("session %09x ends by a fault", seat.request.sid)
         try:
-            seat.session.close("fault", now)
+            seat.session.close("fault", self._now())
         except Exception:
             log.exception("session %09x could not say goodbye", seat.request.sid)
-            seat.session.abandon(now)
+            seat.session.abandon(self._now())
 
     # ---- datagrams out ----------------------------------------------------------------------------
 
@@ -208,7 +221,7 @@ class Endpoint:
             try:
                 seat.session.advance(self._now())
             except Exception:
-                self._fail(seat, self._now())
+                self._fail(seat)
         self._flush()
 
     def _flush(self) -> None:
@@ -216,7 +229,7 @@ class Endpoint:
         now = self._now()
         by_trunk: list[Outgoing] = []
         directly: list[Outgoing] = []
-        ended: list[Seat] = []
+        ended: dict[Seat, None] = {}  # its end may touch it once more
         while self._dirty:
             seat = next(iter(self._dirty))
             del self._dirty[seat]
@@ -227,7 +240,7 @@ class Endpoint:
             for outgoing in session.datagrams_to_send(now):
                 (directly if outgoing[0][0] is None else by_trunk).append(outgoing)
             if session.state == "closed":
-                ended.append(seat)
+                ended[seat] = None
             else:
                 self._schedule(seat)
         self._send(by_trunk, self.trunk)
@@ -252,7 +265,7 @@ class Endpoint:
                 self._count(seat, event.state)
                 seat.tell(event.state)
             elif isinstance(event, PathAdded):
-                self._roster.learn(event.path, seat)
+                self._learn(event.path, seat, self._now())
             elif isinstance(event, PathRemoved):
                 self._roster.forget(event.path, seat)
 
@@ -279,12 +292,12 @@ class Endpoint:
         due = seat.session.get_timer()
         if due is not None and due < seat.due:
             seat.due = due
-            heappush(self._timers, (due, next(self._order), seat))
+            heappush(self._timers, (due, seat.request.sid))
 
     def _arm(self) -> None:
         """Wake up for the earliest timer; seats that were rescheduled or forgotten left stale ones."""
         timers = self._timers
-        while timers and timers[0][0] != timers[0][2].due:
+        while timers and self._seat_due(*timers[0]) is None:
             heappop(timers)
         if timers and (self._alarm is None or timers[0][0] < self._alarm_s):
             if self._alarm is not None:
@@ -292,18 +305,22 @@ class Endpoint:
             self._alarm = self._running.call_later(max(0.0, timers[0][0] - self._now()), self._ring)
             self._alarm_s = timers[0][0]
 
+    def _seat_due(self, due: float, sid: int) -> Seat | None:
+        seat = self._roster.get(sid)
+        return seat if seat is not None and seat.due == due else None
+
     def _ring(self) -> None:
         self._alarm = None
         now = self._now()
         timers = self._timers
         while timers and timers[0][0] <= now:
-            due, _, seat = heappop(timers)
-            if seat.due != due:
+            seat = self._seat_due(*heappop(timers))
+            if seat is None:
                 continue
             seat.due = math.inf
             try:
                 seat.session.handle_timer(now)
             except Exception:
-                self._fail(seat, now)
+                self._fail(seat)
             self._dirty[seat] = None
         self._flush()

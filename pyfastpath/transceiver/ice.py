@@ -24,6 +24,7 @@ TRANSACTIONS_MAX: Final = 2048  # remembered; a client in trouble asks some 20 t
 PATHS_MAX: Final = 16
 PATH_SILENCE_S: Final = 60.0  # then it is forgotten
 MOVED_S: Final = 3.5  # a client checks the path it uses each 4 to 6 s (RFC 7675, section 5.1), or more often
+HOLD_S: Final = 7.0  # as long as a relay keeps a live flow for its client (20-wire): longer than it pauses
 GRACE_S: Final = 10.0  # credentials from before an ICE restart, after the new ones nominated
 
 # Of a server-side prflx candidate, the only kind our checks could be (RFC 8445, section 5.1.2.1).
@@ -142,6 +143,15 @@ class IceServer:
         """Has this path answered a check of ours?"""
         known = self._paths.get(identity_of(path))
         return known is not None and known.state is PathState.VALID
+
+    def knows(self, path: Path) -> bool:
+        """Is this path remembered?"""
+        return identity_of(path) in self._paths
+
+    def holds(self, path: Path, now: float) -> bool:
+        """Has the client proven to be here, and been heard within HOLD_S?"""
+        known = self._paths.get(identity_of(path))
+        return known is not None and known.state is PathState.VALID and now < known.heard_at + HOLD_S
 
     def owns(self, ufrag: str) -> bool:
         """Is this the local ufrag of a generation that is answered?"""

@@ -67,6 +67,10 @@ class Roster(Generic[Call]):
         """Whose check is this?"""
         return self._by_ufrag.get(ufrag)
 
+    def get(self, sid: int) -> Call | None:
+        """The call of this sid, if there is one."""
+        return self._by_sid.get(sid)
+
     def of_sid(self, sid: int) -> Call:
         """The call of this sid; SessionError (not_found)."""
         try:

@@ -19,16 +19,23 @@ Watch = asyncio.Queue[SessionInfo]
 
 
 class Seat:
-    """One call. clock: the event loop's; wish: ask the endpoint for a turn of this seat."""
+    """One call. clock: the event loop's; wish: ask the endpoint for a turn of this seat; fail: tell it,
+    inside an exception, that the session has come to its end."""
 
     def __init__(
-        self, request: CreateSession, *, clock: Callable[[], float], wish: Callable[[Seat], None]
+        self,
+        request: CreateSession,
+        *,
+        clock: Callable[[], float],
+        wish: Callable[[Seat], None],
+        fail: Callable[[Seat], None],
     ) -> None:
         self.request = request
         self.due = math.inf  # when the endpoint will call handle_timer
         self.counted_as: State = "created"
         self._clock = clock
         self._wish = wish
+        self._fail = fail
         self.session: Session
         self.made: Made
         self._association: Association | None = None
@@ -90,17 +97,23 @@ class Seat:
     def _opened(self, label: str) -> None:
         if not self._label:
             self._label = label
-            self.session.data_opened(self._clock())
-            self.wish()
+            self._step(self.session.data_opened)
 
     def _received(self, label: str, text: str) -> None:
         if label == self._label:
-            self.session.receive_text(text, self._clock())
-            self.wish()
+            self._step(self.session.receive_text, text)
 
     def _closed(self) -> None:
         self._label = ""
-        self.session.data_closed(self._clock())
+        self._step(self.session.data_closed)
+
+    def _step(self, step: Callable[..., None], *what: str) -> None:
+        """SCTP has its own turns, in which nobody else would catch what an agent raises."""
+        try:
+            step(*what, self._clock())
+        except Exception:
+            self._fail(self)
+        self.wish()
 
     # ---- watchers ---------------------------------------------------------------------------------
 

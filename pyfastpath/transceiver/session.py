@@ -298,7 +298,8 @@ class Session:
 
 
 class SessionCall:
-    """The agent's hands (transceiver/agent.py: Call). After the end of the session they hold nothing."""
+    """The agent's hands (transceiver/agent.py: Call). After the end of the session they move nothing: an
+    agent may have a task that goes on speaking."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -308,23 +309,27 @@ class SessionCall:
         return self._session.dialogue.session
 
     def say(self, pcm: Pcm, rate_hz: int) -> None:
-        self._session.pipeline.say(pcm, rate_hz)
-        self._wish()
+        if self._session.state == "live":
+            self._session.pipeline.say(pcm, rate_hz)
+            self._wish()
 
     def say_opus(self, payload: bytes, samples: int) -> None:
-        self._session.pipeline.say_opus(payload, samples)
-        self._wish()
+        if self._session.state == "live":
+            self._session.pipeline.say_opus(payload, samples)
+            self._wish()
 
     def say_text(self, text: str) -> None:
-        self._session.dialogue.agent_said_text(text)
-        self._wish()
+        if self._session.state == "live":
+            self._session.dialogue.agent_said_text(text)
+            self._wish()
 
     def finish(self) -> None:
         self._wish("finish")
 
     def send_event(self, event: Event) -> None:
-        self._session.dialogue.agent_event(event)
-        self._wish()
+        if self._session.state == "live":
+            self._session.dialogue.agent_event(event)
+            self._wish()
 
     def wake_in(self, seconds: float) -> None:
         self._wish("wake", seconds)
@@ -335,6 +340,8 @@ class SessionCall:
     def _wish(self, wish: str = "", value: Any = None) -> None:
         """Inside of `advance` it is granted at once; from a task of the agent's own the endpoint is told."""
         session = self._session
+        if session.state != "live":
+            return
         if wish:
             session._wishes.append((wish, value))
         if not session._is_busy:

@@ -269,6 +269,23 @@ def test_our_check_is_one_that_a_client_must_answer(story: Story) -> None:
     assert message.value(stun.Attribute.USE_CANDIDATE) is None
 
 
+def test_a_path_is_held_by_a_client_that_proved_it_and_was_heard_lately(story: Story) -> None:
+    assert not story.server.knows(HOME)
+    check = story.ask(HOME)
+    assert story.server.knows(HOME)
+    assert not story.server.holds(HOME, story.now), "a request proves no address"
+    assert check is not None
+    story.receive(story.client.answer(check, HOME), HOME)
+    assert story.server.holds(HOME, story.now)
+    assert story.server.holds(path(relay_port=7001), story.now), "by whatever socket of the relay"
+    story.wait(6.9)
+    assert story.server.holds(HOME, story.now)
+    story.wait(0.2)
+    assert not story.server.holds(HOME, story.now)
+    story.ask(HOME)
+    assert story.server.holds(HOME, story.now)
+
+
 def test_before_any_nomination_the_first_proven_path_serves(story: Story) -> None:
     story.prove(HOME, nominate=False)
     assert story.server.selected == HOME

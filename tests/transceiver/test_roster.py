@@ -23,7 +23,13 @@ def roster() -> Roster[str]:
 
 def test_a_call_is_found_by_each_of_its_names(roster):
     roster.learn(path(1), "alice")
-    assert roster.of_sid(1) == roster.of_ufrag("first") == roster.by_identity[identity_of(path(1))] == "alice"
+    assert (
+        roster.get(1)
+        == roster.of_sid(1)
+        == roster.of_ufrag("first")
+        == roster.by_identity[identity_of(path(1))]
+        == "alice"
+    )
     assert roster.sid_of("alice") == 1
     assert len(roster) == 2
     assert "alice" in roster
@@ -31,6 +37,7 @@ def test_a_call_is_found_by_each_of_its_names(roster):
 
 def test_an_unknown_ufrag_is_nobodys_and_an_unknown_sid_an_error(roster):
     assert roster.of_ufrag("third") is None
+    assert roster.get(3) is None
     with pytest.raises(SessionError, match="no session 000000003") as caught:
         roster.of_sid(3)
     assert caught.value.code == "not_found"

@@ -167,8 +167,14 @@ def test_the_agents_own_tasks_wake_the_endpoint_and_are_granted_later():
     assert (call.state, call.made.session.reason) == ("closed", "agent")
     assert call.client.is_closed
     assert agent.words[-1] == "stop"
-    agent.call.say(np.zeros(480, np.int16), 24_000)  # nothing happens
+    woken = call.woken
+    agent.call.say(np.ones(480_000, np.int16), 24_000)  # nothing happens, and nothing is kept
+    agent.call.say_opus(b"\x78", 960)
+    agent.call.finish()
+    agent.call.wake_in(0.0)
     assert call.server.get_timer() is None
+    assert call.made.session.pipeline.get_timer() is None
+    assert call.woken == woken
 
 
 @pytest.mark.parametrize(("until", "reason"), [("created", "no_check"), ("connecting", "no_handshake")])
