@@ -269,7 +269,6 @@ TESTED_ELSEWHERE = {
     "pyfastpath/transceiver/agent.py": "tests/transceiver/test_session.py",
     "pyfastpath/transceiver/answering.py": "tests/transceiver/test_session.py",
     "pyfastpath/transceiver/events.py": "tests/transceiver/test_connection.py",
-    "pyfastpath/transceiver/path.py": "tests/transceiver/test_roster.py",
     "pyfastpath/transceiver/requests.py": "tests/transceiver/test_roster.py",
     "pyfastpath/transceiver/seat.py": "tests/transceiver/test_endpoint.py",
     "pyfastpath/config/convert.py": "tests/config/test_load.py",

@@ -12,7 +12,7 @@ from pyfastpath.relay.layout import age_ms
 SILENCE_MS: Final = 3000  # three pings unanswered: down
 RECORD_LIFE_MS: Final = 10_000  # sent every second: an older one is of whoever had this index before
 Links = NDArray[np.void]
-_REPORTED: Final[dict[int, BackendState]] = {1: "up", 2: "draining", 3: "down"}  # 20-wire: state record
+_REPORTED: Final[dict[int, BackendState]] = {1: "up", 2: "draining", 3: "down"}  # wire/trunk.py: state
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,13 +33,12 @@ _TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascri
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One file as it is served. etag: of its content, quoted. is_cached: a browser may keep it, and ask."""
+    """One file as it is served. etag: of its content, quoted."""
 
     content: bytes
     content_type: str
     etag: str
     headers: dict[str, str]
-    is_cached: bool
 
 
 def read_page(folder: Path = FOLDER) -> dict[str, File]:
@@ -62,7 +61,6 @@ def _file(path: Path) -> File:
         content_type=kind,
         etag=f'"{hashlib.sha256(content).hexdigest()[:24]}"',
         headers={**HEADERS, **(HTML_HEADERS if is_html else {"Cache-Control": "no-cache"})},
-        is_cached=not is_html,
     )
 
 

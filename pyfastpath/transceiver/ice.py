@@ -14,8 +14,8 @@ from math import inf
 from typing import Final
 
 from pyfastpath.errors import WireError
-from pyfastpath.transceiver.path import Path, client_of
-from pyfastpath.transceiver.pathcheck import Check, Identity, PathCheck, PathState, identity_of
+from pyfastpath.transceiver.path import Identity, Path, client_of, identity_of
+from pyfastpath.transceiver.pathcheck import Check, PathCheck, PathState
 from pyfastpath.wire import stun
 
 CONSENT_S: Final = 30.0  # RFC 7675, section 5.1

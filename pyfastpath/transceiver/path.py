@@ -1,4 +1,4 @@
-"""The way to a client: through which relay socket and ingress, to which transport address (20-wire).
+"""The way to a client: through which relay socket and ingress, to which transport address (wire/trunk.py).
 
 A path is a plain tuple because every datagram is looked up by one, and the data plane makes them so:
 (relay, ingress, client), where relay and client are (address16, port, family). A client that sends to the
@@ -9,6 +9,7 @@ from pyfastpath.types import Endpoint
 
 Address = tuple[bytes, int, int]
 Path = tuple[Address | None, int, Address]
+Identity = tuple[bytes, int, Address]
 
 
 def client_of(path: Path) -> Endpoint:
@@ -16,22 +17,11 @@ def client_of(path: Path) -> Endpoint:
     return Endpoint.from_address16(*path[2])
 
 
-def text_of(path: Path) -> str:
-    """For logs: `203.0.113.9:50000 by relay 10.0.0.1:7000, ingress 0`."""
-    relay, ingress, _ = path
-    if relay is None:
-        return f"{client_of(path)} directly"
-    return f"{client_of(path)} by relay {Endpoint.from_address16(*relay)}, ingress {ingress}"
-
-
-Identity = tuple[bytes, int, Address]
-
-
 def identity_of(path: Path) -> Identity:
     """What of a path names the client: (relay address, empty without a relay; ingress; client).
 
     The relay's port is no part of it: another shard of the same relay may carry the client's next datagram,
-    and the newest one is followed (20-wire).
+    and the newest one is followed (wire/trunk.py).
     """
     relay, ingress, client = path
     return (relay[0] if relay else b"", ingress, client)

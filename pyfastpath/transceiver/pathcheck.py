@@ -16,16 +16,13 @@ from enum import Enum
 from math import inf
 from typing import Final
 
-from pyfastpath.transceiver.path import Address, Path
+from pyfastpath.transceiver.path import Path
 
 FIRST_RETRANSMISSION_S: Final = 0.25  # then doubled each time (RFC 8489, section 6.2.1)
 TRANSMISSIONS_MAX: Final = 7  # Rc
 LAST_WAIT_S: Final = 16 * FIRST_RETRANSMISSION_S  # Rm: how long the last one may take to be answered
 PROOF_S: Final = 30.0  # an answer proves an address that is not in use for so long
 AMPLIFICATION_MAX: Final = 3  # bytes to an unproven address for each byte from it
-
-Identity = tuple[bytes, int, Address]
-"""Relay address (empty: none), ingress, client. The relay's port is no part of it."""
 
 
 class PathState(Enum):
@@ -54,12 +51,6 @@ TRANSITIONS: Final = {
     (PathState.VALID, PathInput.REQUEST): PathState.VALID,
     (PathState.VALID, PathInput.STALE): PathState.UNPROVEN,
 }
-
-
-def identity_of(path: Path) -> Identity:
-    """What makes two paths the same: all but the relay's port."""
-    relay, ingress, client = path
-    return (relay[0] if relay else b"", ingress, client)
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,8 +203,7 @@ class Reception:
         self.due_s = inf  # when rtcp_to_send has something
         self.packets_sent = 0
         self.round_trip_s: float | None = None
-        self.lost_by_client = 0  # packets of ours, as its newest report says
-        self.lost_percent = 0  # of those since the report before
+        self.lost_percent = 0  # of our packets, since the report before, as the client says
         self._ssrc = ssrc
         description = rtcp.SourceDescription(((ssrc, ((rtcp.CNAME, cname.encode()),)),))
         self._description = rtcp.build_compound([description])
@@ -282,7 +281,6 @@ class Reception:
         for block in report.reports:
             if block.ssrc != self._ssrc:
                 continue
-            self.lost_by_client = block.lost
             self.lost_percent = -(-100 * block.fraction_lost // 256)  # a little is not nothing
             round_trip = ((self._ntp(now) >> 16) - block.last_report - block.delay & 0xFFFFFFFF) / 0x10000
             if block.last_report and round_trip < ROUND_TRIP_MAX_S:

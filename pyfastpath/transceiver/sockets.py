@@ -88,7 +88,7 @@ class TrunkSocket:
     def send_state(
         self, *, state: int, incarnation: int, cluster: int, xcvr: int, sessions: int, capacity: int
     ) -> None:
-        """A state record to every relay socket (20-wire)."""
+        """A state record to every relay socket (wire/trunk.py)."""
         for relay in self.relays:
             self._link.send_state(
                 relay,

@@ -41,12 +41,8 @@ _SCTP: Final = {"UDP/DTLS/SCTP", "TCP/DTLS/SCTP"}  # RFC 8841, section 4
 _TOKEN: Final = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,64}")  # RFC 8866, section 9
 _UFRAG: Final = re.compile(r"[A-Za-z0-9+/]{4,256}")  # RFC 8839, section 5.4
 _PWD: Final = re.compile(r"[A-Za-z0-9+/]{22,256}")
-_HASH_BYTES: Final = {
-    "sha-224": 28,
-    "sha-256": 32,
-    "sha-384": 48,
-    "sha-512": 64,
-}  # SHA-1 and MD5 prove nothing
+# Those that certificate.py can check; SHA-1 and MD5 prove nothing.
+_HASH_BYTES: Final = {"sha-256": 32, "sha-384": 48, "sha-512": 64}
 _EXTENSION_IDS: Final = frozenset(range(1, 256)) - {15}  # RFC 8285, section 4.2: 15 is reserved
 _MESSAGE_BYTES: Final = 65_536  # RFC 8841, section 6.1: when the attribute is absent
 

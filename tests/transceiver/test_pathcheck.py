@@ -14,7 +14,6 @@ from pyfastpath.transceiver.pathcheck import (
     PathCheck,
     PathInput,
     PathState,
-    identity_of,
 )
 
 CLIENT = (bytes([192, 0, 2, 1]).ljust(16, b"\0"), 50000, 4)
@@ -125,10 +124,3 @@ def test_a_path_out_of_use_must_prove_itself_again_after_30_s() -> None:
     assert path.state is PathState.UNPROVEN
     assert path.needs_check(0)
     assert path.begin(check(), PROOF_S) is None  # and its bytes of long ago do not count
-
-
-def test_the_relays_port_is_no_part_of_a_path() -> None:
-    moved = ((RELAY[0], 7001, 4), 3, CLIENT)
-    assert identity_of(moved) == identity_of(PATH)
-    others = [(None, 3, CLIENT), (RELAY, 4, CLIENT), (RELAY, 3, (CLIENT[0], 50001, 4)), (CLIENT, 3, CLIENT)]
-    assert len({identity_of(path) for path in [PATH, *others]}) == 5

@@ -248,12 +248,12 @@ def test_a_block_about_something_else_is_no_round_trip() -> None:
     heard = reception()
     for block in (
         rtcp.ReportBlock(OURS, 0, 5, 0, 0, 0, 0),  # never saw a sender report
-        rtcp.ReportBlock(THEIRS, 0, 9, 0, 0, 1, 0),
-        rtcp.ReportBlock(OURS, 0, 6, 0, 0, 0x12345678, 0),  # hours ago
+        rtcp.ReportBlock(OURS, 64, 6, 0, 0, 0x12345678, 0),  # hours ago
+        rtcp.ReportBlock(THEIRS, 128, 9, 0, 0, 1, 0),
     ):
         heard.receive_rtcp(rtcp.build_compound([rtcp.ReceiverReport(THEIRS, (block,))]), NOW)
     assert heard.round_trip_s is None
-    assert heard.lost_by_client == 6
+    assert heard.lost_percent == 25
 
 
 def test_goodbye() -> None:

@@ -193,6 +193,7 @@ AUDIO_LINE = at("m=audio")
         (CHROMIUM.replace("t=0 0", "t=0 0\r\na=ice-lite"), "bad_ice", 0, "ICE-lite"),
         (without(CHROMIUM, "a=fingerprint"), "bad_fingerprint", AUDIO_LINE, "sha-256"),
         (CHROMIUM.replace("sha-256", "sha-1"), "bad_fingerprint", at("a=fingerprint"), "sha-256"),
+        (CHROMIUM.replace("sha-256", "sha-224"), "bad_fingerprint", at("a=fingerprint"), "sha-256"),
         (CHROMIUM.replace("sha-256 1D:", "sha-256 "), "bad_fingerprint", at("a=finger"), "32 bytes"),
         (CHROMIUM.replace("sha-256 1D:", "sha-256 XX:"), "bad_fingerprint", at("a=finger"), "32"),
         (CHROMIUM.replace("actpass", "holdconn"), "bad_sdp", at("a=setup"), "holdconn"),
