@@ -117,4 +117,5 @@ class Agent:
         """The time asked for with `wake_in` has come."""
 
     def stop(self) -> None:
-        """The call is over. Release what you hold; nothing is called afterwards."""
+        """The call is over, maybe before it was live (no `start`). Release what you hold; nothing is called
+        afterwards."""

@@ -115,6 +115,7 @@ class Endpoint:
     def restart(self, sid: int, ufrag: str, offer: str, candidates: tuple[Address, ...]) -> str:
         """ICE restart: the session answers to `ufrag`, its new token, too. Gives the new answer."""
         seat = self._roster.of_sid(sid)
+        self._roster.refuse_taken(ufrag)
         answer = self._answering.restart(seat.made, ufrag, offer, candidates)
         self._roster.add_ufrag(ufrag, seat)
         return answer
@@ -160,7 +161,7 @@ class Endpoint:
                 except Exception:
                     self._fail(seat)
                 self._dirty[seat] = None
-                if data[0] <= 3:  # a new path must be known before the next datagram of this batch
+                if data and data[0] <= 3:  # a new path must be known before the next datagram of this batch
                     self._follow_events(seat)
                     self._learn(path, seat, now)
         self._flush()

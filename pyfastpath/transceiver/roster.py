@@ -26,14 +26,14 @@ class Roster(Generic[Call]):
         """A new call. SessionError (conflict) when one of its names is taken: no token is minted twice."""
         if sid in self._by_sid:
             raise SessionError(f"session {sid:09x} exists already.", "Draw a fresh sid.", code="conflict")
-        self._refuse_taken(ufrag)
+        self.refuse_taken(ufrag)
         self._by_sid[sid], self._sids[call] = call, sid
         self._by_ufrag[ufrag], self._ufrags[call] = call, {ufrag}
         self._paths[call] = {}
 
     def add_ufrag(self, ufrag: str, call: Call) -> None:
         """One more name of a call, after an ICE restart."""
-        self._refuse_taken(ufrag)
+        self.refuse_taken(ufrag)
         self._by_ufrag[ufrag] = call
         self._ufrags[call].add(ufrag)
 
@@ -80,10 +80,6 @@ class Roster(Generic[Call]):
                 f"no session {sid:09x} here.", "It has ended, or belongs to another.", code="not_found"
             ) from None
 
-    def sid_of(self, call: Call) -> int:
-        """The sid a call was created with."""
-        return self._sids[call]
-
     def __iter__(self) -> Iterator[Call]:
         return iter(list(self._by_sid.values()))
 
@@ -93,6 +89,7 @@ class Roster(Generic[Call]):
     def __contains__(self, call: Call) -> bool:
         return call in self._sids
 
-    def _refuse_taken(self, ufrag: str) -> None:
+    def refuse_taken(self, ufrag: str) -> None:
+        """SessionError (conflict) when a call has this ufrag already."""
         if ufrag in self._by_ufrag:
             raise SessionError(f"ufrag {ufrag} is taken.", "Mint a fresh token.", code="conflict")

@@ -173,7 +173,8 @@ class Session:
             self._is_busy = False
 
     def _carry(self, now: float) -> None:
-        while (
+        """An agent that was told of the end hears nothing more, whatever still waits."""
+        while self.state not in ("closing", "closed") and (
             self._from_connection(now)
             or self._grant(now)
             or self._from_pipeline(now)
@@ -271,9 +272,6 @@ class Session:
         wish, value = self._wishes.popleft()
         if wish == "wake":
             self._wake_s = now + value
-        elif wish == "finish":
-            self.pipeline.finish()
-            self.dialogue.agent_finished()
         elif wish == "hang_up":
             self.close(value, now)
         return True
@@ -324,7 +322,10 @@ class SessionCall:
             self._wish()
 
     def finish(self) -> None:
-        self._wish("finish")
+        if self._session.state == "live":
+            self._session.pipeline.finish()
+            self._session.dialogue.agent_finished()
+            self._wish()
 
     def send_event(self, event: Event) -> None:
         if self._session.state == "live":

@@ -168,3 +168,27 @@ async def test_nothing_is_left_of_a_hundred_calls(world):
     assert len(asyncio.all_tasks()) == tasks
     assert not [thing for thing in gc.get_objects() if isinstance(thing, Seat)]
     assert world.endpoint._timers == []
+
+
+async def test_an_empty_datagram_costs_nobody_else_a_word(world):
+    """It comes in one batch with what others say."""
+    empty, other = await world.live(), await world.live()
+    await other.hears(b"\x78before")
+    empty.send(b"")
+    other.send(other.client.audio(b"\x78once"))
+    await other.until(lambda: other.client.received[-1].payload == b"\x78once")
+    assert world.dropped == {"not_webrtc": 1}
+
+
+async def test_a_restart_under_another_calls_name_changes_nothing(world):
+    caller, other = await world.live(), await world.live()
+    taken = other.client.remote["a=ice-ufrag"]
+    with pytest.raises(SessionError) as caught:
+        world.endpoint.restart(caller.sid, taken, caller.client.offer(), ())
+    assert caught.value.code == "conflict"
+    caller.socket.close()
+    caller.socket = new_socket()
+    caller.send(caller.client.check())
+    await caller.hears(b"\x78still with the old password")
+    connection = world.endpoint._roster.of_sid(caller.sid).session.connection
+    assert not connection._ice.owns(taken)

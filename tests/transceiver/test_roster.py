@@ -30,7 +30,6 @@ def test_a_call_is_found_by_each_of_its_names(roster):
         == roster.by_identity[identity_of(path(1))]
         == "alice"
     )
-    assert roster.sid_of("alice") == 1
     assert len(roster) == 2
     assert "alice" in roster
 

@@ -59,6 +59,23 @@ class Recorder(Agent):
         return [word for word, _ in self.told]
 
 
+class Twice(Recorder):
+    """Says two things at once."""
+
+    def woken(self):
+        for frames in (3, 5):
+            self.call.say(np.full(480 * frames, 1000, np.int16), 24_000)
+            self.call.finish()
+
+
+class Leaver(Recorder):
+    """Hangs up when the user has spoken."""
+
+    def user_stopped(self, time_ms):
+        super().user_stopped(time_ms)
+        self.call.hang_up("agent")
+
+
 def test_states_and_steps_in_their_order():
     call = Call(Recorder())
     assert call.state == "created"
@@ -175,6 +192,30 @@ def test_the_agents_own_tasks_wake_the_endpoint_and_are_granted_later():
     assert call.server.get_timer() is None
     assert call.made.session.pipeline.get_timer() is None
     assert call.woken == woken
+
+
+def test_each_finish_ends_what_was_said_before_it():
+    agent = Twice()
+    call = Call(agent)
+    call.connect()
+    call.made.session.data_opened(call.now)
+    agent.call.wake_in(0.1)
+    call.made.session.advance(call.now)
+    call.run(1.0)
+    types = [text["type"] for text in call.texts]
+    assert types.count("response.created") == types.count("response.done") == 2
+    assert types.count("output_audio_buffer.stopped") == 2
+    assert len(call.client.received) == 8
+
+
+def test_an_agent_that_hung_up_is_told_nothing_more():
+    agent = Leaver()
+    call = Call(agent)
+    call.connect()
+    call.speak(0.5, -90)
+    call.speak(1.0, -20)
+    call.speak(1.5, -90)
+    assert agent.words == ["start", "user_started", "user_stopped", "stop"]
 
 
 @pytest.mark.parametrize(("until", "reason"), [("created", "no_check"), ("connecting", "no_handshake")])
