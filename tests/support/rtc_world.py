@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
-from aiortc.rtcsctptransport import RTCSctpTransport
+from aiortc.rtcsctptransport import RTCSctpCapabilities, RTCSctpTransport
 
 from pyfastpath.transceiver.agent import Agent
 from pyfastpath.transceiver.agents.echo import Echo
@@ -212,7 +212,7 @@ class DataChannel:
         return self.channel.readyState == "open"
 
     async def start(self) -> None:
-        await self.sctp.start(RTCSctpTransport.getCapabilities(), 5000)
+        await self.sctp.start(RTCSctpCapabilities(maxMessageSize=0), 5000)  # may send messages of any size
 
     async def close(self) -> None:
         """Stop its timers; the other side is told."""
