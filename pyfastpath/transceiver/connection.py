@@ -92,9 +92,9 @@ class Connection:
         # Packets a client may ask for again, by sequence number; only a few do (no browser, by default).
         self._resendable: dict[int, bytes] | None = {} if offer.audio.nack else None
         self._payload_type = offer.audio.opus_payload_type
-        self._sequence = (
-            int.from_bytes(entropy(2), "big") >> 1
-        )  # random (RFC 3550), and far from its first wrap
+        self._is_heard = offer.audio.direction in {"sendrecv", "recvonly"}  # else the answer says recvonly
+        # Random (RFC 3550), and far from its first wrap.
+        self._sequence = int.from_bytes(entropy(2), "big") >> 1
         self._srtp: SrtpSession | None = None
         self._path: Path | None = None
         self._dropped = False  # was the datagram in hand dropped?
@@ -157,9 +157,11 @@ class Connection:
         self._ice.restart(credentials)
 
     def send_audio(self, payload: bytes, timestamp: int, marker: bool, now: float) -> bool:
-        """The next RTP packet. timestamp: 48 kHz, 32 bits. False before media may flow, and for a payload
-        that fits no packet: an echo gets those from clients."""
-        if self._srtp is None or self._path is None or self._over or len(payload) > PAYLOAD_BYTES_MAX:
+        """The next RTP packet. timestamp: 48 kHz, 32 bits. False before media may flow, to a client that
+        wants to hear nothing, and for a payload that fits no packet: an echo gets those from clients."""
+        if self._srtp is None or self._path is None or self._over or not self._is_heard:
+            return False
+        if len(payload) > PAYLOAD_BYTES_MAX:
             return False
         header = build_header(self._payload_type, marker, self._sequence, timestamp, self.ssrc)
         packet = self._srtp.protect(header + payload)

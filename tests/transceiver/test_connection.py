@@ -6,7 +6,7 @@ from pyfastpath.transceiver.connection import Connection
 from pyfastpath.transceiver.counters import Counters
 from pyfastpath.transceiver.events import Connected, DataReceived, Ended, HandshakeBegun
 from pyfastpath.transceiver.ice import Credentials, PathAdded, PathSelected
-from pyfastpath.wire import rtp
+from pyfastpath.wire import rtcp, rtp
 from pyfastpath.wire.answer import build_answer, setup_for
 from pyfastpath.wire.offer import parse_offer
 from tests.support.rtc_client import RtcClient, certificate
@@ -267,3 +267,23 @@ def test_data_both_ways(live):
     live.server.send_data(b"to the client", live.now)
     live.settle()
     assert live.client.data == [b"to the client"]
+
+
+@pytest.mark.parametrize(
+    ("direction", "is_sent"),
+    [("sendrecv", True), ("recvonly", True), ("sendonly", False), ("inactive", False)],
+)
+def test_nothing_is_sent_to_a_client_that_offered_to_receive_nothing(client, direction, is_sent):
+    """RFC 3264, section 6.1: a WHIP publisher offers sendonly. It is heard all the same, and gets reports."""
+    pair = pair_of(client, client.offer().replace("a=sendrecv", f"a={direction}"))
+    pair.connect()
+    assert pair.server.send_audio(b"\x78hello", 0, True, pair.now) is is_sent
+    pair.up(client.audio(b"\x78word"))
+    pair.run(1.0)
+    assert [packet.payload for packet in client.received] == ([b"\x78hello"] if is_sent else [])
+    assert [event.payload for event in pair.take(rtp.RtpPacket)] == [b"\x78word"]
+    said = [packet for compound in client.rtcp for packet in rtcp.parse_compound(compound)]
+    assert any(isinstance(packet, rtcp.SenderReport) for packet in said) is is_sent
+    assert any(
+        isinstance(packet, rtcp.SenderReport | rtcp.ReceiverReport) and packet.reports for packet in said
+    )
