@@ -374,10 +374,10 @@ class IceServer:
                 self._nominated = None
 
     def _expire(self) -> None:
+        """The paths end with the session, which still has to tell the relays so: they are not removed."""
         self._expired = True
         self._selected = self._nominated = None
-        for identity in list(self._paths):
-            self._forget(identity)
+        self._paths.clear()
         self._events.append(ConsentExpired())
 
     def _arm(self) -> None:

@@ -8,11 +8,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from pyfastpath.transceiver import ice
 from pyfastpath.transceiver.agents.echo import Echo
 from pyfastpath.transceiver.requests import SessionError
 from pyfastpath.transceiver.seat import Seat
+from pyfastpath.transceiver.sockets import TrunkSocket
+from pyfastpath.types import Endpoint as Address
+from pyfastpath.wire import trunk
 from tests.support.rtc_client import RtcClient
-from tests.support.rtc_world import Caller, World, new_socket
+from tests.support.rtc_world import LOOPBACK, Caller, World, new_socket
 
 
 class Faulty(Echo):
@@ -192,3 +196,45 @@ async def test_a_restart_under_another_calls_name_changes_nothing(world):
     await caller.hears(b"\x78still with the old password")
     connection = world.endpoint._roster.of_sid(caller.sid).session.connection
     assert not connection._ice.owns(taken)
+
+
+@pytest.mark.parametrize("end", ["hangup", "consent_expired"])
+async def test_however_a_call_ends_the_relay_is_told_to_forget_its_client(world, monkeypatch, end):
+    here = Address.parse("203.0.113.9:54321")
+    with new_socket() as relay:
+        address = Address.parse(f"127.0.0.1:{relay.getsockname()[1]}")
+        made = TrunkSocket(LOOPBACK, [address], keys={}, key_id=0, epoch=1, mtu_bytes=1400)
+        world.endpoint.trunk = made
+        asyncio.get_running_loop().add_reader(made.fileno(), world.endpoint._readable, made)
+        caller = world.call()
+        monkeypatch.setattr(ice, "CONSENT_S", 0.3)
+        records: list[trunk.Record] = []
+        sequence = 0
+
+        def up(*datagrams: bytes) -> None:
+            nonlocal sequence
+            sequence += 1
+            bundle = [trunk.Record(datagram, here, 3) for datagram in datagrams]
+            where = (str(made.address.address), made.address.port)
+            relay.sendto(trunk.build_datagram(trunk.Header(1, sequence, False, 0), bundle), where)
+
+        async def until(done) -> None:
+            deadline = time.monotonic() + 5
+            while not done():
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.01)
+                with contextlib.suppress(BlockingIOError):
+                    records.extend(trunk.parse_records(relay.recv(4096)))
+
+        up(caller.client.check())
+        await until(lambda: len(records) >= 2)  # the answer, and our own check
+        for record in records:
+            for answer in caller.client.receive(record.payload, time.monotonic(), here):
+                up(answer)
+        await until(lambda: "path" in world.endpoint.session(caller.sid).steps_ms)
+        if end == "hangup":
+            world.endpoint.close_session(caller.sid)
+        await until(lambda: records[-1].control)
+        assert isinstance(trunk.parse_control(records[-1].payload), trunk.FlowClosed)
+        assert (records[-1].client, records[-1].ingress) == (here, 3)
+        assert world.closed == {end: 1}

@@ -569,7 +569,7 @@ def test_consent_expires_30_s_after_the_last_request(story: Story) -> None:
     assert story.events() == []
     story.wait(0.2)
     assert story.server.selected is None
-    assert story.events() == [PathRemoved(HOME), ConsentExpired()]
+    assert story.events() == [ConsentExpired()]
     assert story.server.get_timer() is None
 
 
