@@ -142,6 +142,7 @@ class Session:
 
     def receive_text(self, text: str, now: float) -> None:
         """A message from the client's data channel."""
+        self._counters.data_received += 1
         self.dialogue.receive(text, now)
         self.advance(now)
 
@@ -243,6 +244,7 @@ class Session:
     def _from_dialogue(self, now: float) -> bool:
         text = self.dialogue.next_event()
         if text is not None:
+            self._counters.data_sent += 1
             self._events.append(TextToSend(text))
             return True
         command = self.dialogue.next_command()

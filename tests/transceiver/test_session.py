@@ -101,6 +101,18 @@ def test_states_and_steps_in_their_order():
     assert call.counters.handshake_s.sum == pytest.approx((steps["keys"] - steps["handshake"]) / 1000)
 
 
+def test_messages_of_the_data_channel_are_counted():
+    call = Call(Recorder())
+    call.connect()
+    session = call.made.session
+    session.data_opened(call.now)
+    session.receive_text('{"type": "nonsense"}', call.now)
+    session.receive_text("nothing", call.now)
+    call.settle()
+    assert [text["type"] for text in call.texts] == ["session.created", "error", "error"]
+    assert (call.counters.data_received, call.counters.data_sent) == (2, 3)
+
+
 def test_echo_sends_back_the_very_packets():
     call = Call(Echo())
     call.connect()
