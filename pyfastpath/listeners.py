@@ -11,7 +11,9 @@ from typing import Final
 from pyfastpath.errors import SocketError
 from pyfastpath.types import Endpoint
 
-LISTEN_BACKLOG: Final = 128
+# A burst that finds no room is refused on a UNIX socket, and waits a second on TCP. The kernel's own bound
+# (net.core.somaxconn) stays in force. Whoever serves a socket names it again: asyncio's default is 100.
+LISTEN_BACKLOG: Final = 4096
 
 
 def open_unix(path: Path, *, key: str, owner: str) -> socket.socket:

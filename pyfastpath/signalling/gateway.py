@@ -25,7 +25,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from pyfastpath import log as logs
 from pyfastpath.config import GatewayConfig
 from pyfastpath.errors import ConfigError
-from pyfastpath.listeners import local_address, open_tcp, open_unix
+from pyfastpath.listeners import LISTEN_BACKLOG, local_address, open_tcp, open_unix
 from pyfastpath.registry.opening import open_registry
 from pyfastpath.registry.record import Registry
 from pyfastpath.signalling import tls
@@ -174,6 +174,7 @@ class Gateway:
         server = await asyncio.get_running_loop().create_server(
             Gate(runner.server, self._numbers),
             sock=listening,
+            backlog=LISTEN_BACKLOG,
             ssl=self._context,
             ssl_handshake_timeout=HANDSHAKE_S if self._context is not None else None,
         )
@@ -224,7 +225,7 @@ async def _serve(undo: contextlib.AsyncExitStack, app: web.Application, listenin
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     undo.push_async_callback(runner.cleanup)
-    await web.SockSite(runner, listening).start()
+    await web.SockSite(runner, listening, backlog=LISTEN_BACKLOG).start()
 
 
 def _tls_context(config: GatewayConfig) -> ssl.SSLContext | None:

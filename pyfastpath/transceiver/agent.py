@@ -52,8 +52,8 @@ class Call(Protocol):
         """The session object in force (what session.created and session.updated show)."""
 
     def say(self, pcm: Pcm, rate_hz: int) -> None:
-        """Queue audio of any length; 24,000 and 48,000 Hz are encoded as they are. Leaves in real time, and is
-        kept until then: 173 MB an hour at 24,000 Hz."""
+        """Queue audio of any length; 24,000 and 48,000 Hz are encoded as they are. It leaves in real time and
+        is kept until then: 173 MB an hour at 24,000 Hz."""
 
     def say_opus(self, payload: bytes, samples: int) -> None:
         """Send an Opus packet as it is, at once; samples at 48 kHz. An empty one is as much silence.

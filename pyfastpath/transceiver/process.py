@@ -249,4 +249,4 @@ async def _serve_http(
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=HTTP_SHUTDOWN_S)
     await runner.setup()
     undo.push_async_callback(runner.cleanup)
-    await web.SockSite(runner, listening).start()
+    await web.SockSite(runner, listening, backlog=listeners.LISTEN_BACKLOG).start()

@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
+from pyfastpath.listeners import LISTEN_BACKLOG
 from pyfastpath.registry.record import TransceiverRecord
 
 Answer = Callable[[dict[str, Any]], Awaitable[web.StreamResponse]]
@@ -70,7 +71,7 @@ class Scripted:
         await self._runner.setup()
         site: web.BaseSite
         if path:
-            site = web.UnixSite(self._runner, path)
+            site = web.UnixSite(self._runner, path, backlog=LISTEN_BACKLOG)
             self.control = f"unix:{path}"
         else:
             site = web.TCPSite(self._runner, "127.0.0.1", 0)

@@ -1,5 +1,6 @@
 """`pyfastpath transceiver` as a process: it starts, carries a call, obeys its signals and leaves nothing."""
 
+import contextlib
 import json
 import resource
 import signal
@@ -16,9 +17,11 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
+from aiohttp import web
 
 from pyfastpath import metrics
 from pyfastpath.config import TransceiverConfig, load
+from pyfastpath.listeners import open_unix
 from pyfastpath.transceiver import opus, process
 from pyfastpath.transceiver.casting import Casting
 from pyfastpath.transceiver.starts import Start
@@ -258,3 +261,15 @@ def _events(control: Path) -> Iterator[Any]:
 
 def _next_state(stream: Any) -> bytes:
     return next(line for line in stream if line.startswith(b"data:"))
+
+
+async def test_a_burst_of_requests_finds_room_at_the_control_socket(tmp_path):
+    """While the process is busy with something else, which a test in its loop can arrange."""
+    path = tmp_path / "control.sock"
+    async with contextlib.AsyncExitStack() as undo:
+        listening = open_unix(path, key="control_socket", owner="transceiver")
+        await process._serve_http(web.Application(), listening, undo)
+        waiting = [undo.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(400)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect(str(path))  # BlockingIOError when there is no room
