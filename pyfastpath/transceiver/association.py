@@ -41,8 +41,8 @@ class Association:
 
     send takes SCTP packets for DTLS. is_client: our role in DTLS. max_message_size: of the client, in bytes,
     0 for any (RFC 8841). on_open(label) when the client opened a data channel, on_text(label, text) for what
-    it says there (binary messages are ignored), on_closed() when the client or this end gave up; not after
-    close().
+    it says there (binary messages are ignored), on_closed(label) when it closed it or the association has
+    ended; not after close().
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Association:
         max_message_size: int,
         on_open: Callable[[str], None],
         on_text: Callable[[str, str], None],
-        on_closed: Callable[[], None],
+        on_closed: Callable[[str], None],
         local_port: int = 5000,
     ) -> None:
         self._send = send
@@ -126,15 +126,16 @@ class Association:
             self._later(lambda: self._on_text(label, message))
 
     def _closed(self, data_channel: RTCDataChannel) -> None:
-        if self._data_channels.get(data_channel.label) is data_channel:
-            del self._data_channels[data_channel.label]
+        label = data_channel.label
+        if self._data_channels.get(label) is data_channel:
+            del self._data_channels[label]
+            self._later(lambda: self._on_closed(label))
 
     def _ended(self) -> None:
         self._later(self._end)
 
     def _end(self) -> None:
         self._is_over = True
-        self._on_closed()
 
     def _sent(self, packet: bytes) -> None:
         if not self._is_over:

@@ -103,9 +103,10 @@ class Seat:
         if label == self._label:
             self._step(self.session.receive_text, text)
 
-    def _closed(self) -> None:
-        self._label = ""
-        self._step(self.session.data_closed)
+    def _closed(self, label: str) -> None:
+        if label == self._label:  # the client may open another one
+            self._label = ""
+            self._step(self.session.data_closed)
 
     def _step(self, step: Callable[..., None], *what: str) -> None:
         """SCTP has its own turns, in which nobody else would catch what an agent raises."""

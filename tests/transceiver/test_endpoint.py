@@ -198,6 +198,21 @@ async def test_a_restart_under_another_calls_name_changes_nothing(world):
     assert not connection._ice.owns(taken)
 
 
+async def test_a_client_may_close_its_data_channel_and_open_another(world):
+    caller = await world.live()
+    data = await caller.open_data()
+    await caller.until(lambda: data.texts)
+    data.channel.close()
+    await caller.until(lambda: data.channel.readyState == "closed")
+    again = data.open("another")
+    await caller.until(lambda: len(data.texts) == 2)
+    assert all('"type":"session.created"' in text for text in data.texts)
+    again.send('{"type": "nonsense"}')
+    await caller.until(lambda: len(data.texts) == 3)
+    assert "unknown_event" in data.texts[2]
+    await data.close()
+
+
 @pytest.mark.parametrize("end", ["hangup", "consent_expired"])
 async def test_however_a_call_ends_the_relay_is_told_to_forget_its_client(world, monkeypatch, end):
     here = Address.parse("203.0.113.9:54321")
