@@ -154,7 +154,7 @@ async def test_a_client_whose_address_changes_keeps_its_call(edge: Edge, record_
         await caller.hears(25)
         assert first.came["media"] == came, "the address the client has left still gets media"
         assert handshakes(edge) == before
-    record_property("silence_s", round(silence_s, 3))
+    record_property("silence_s", round(float(silence_s), 3))
     assert second.came["media"] >= 25
     assert second.went["handshake"] == second.came["handshake"] == 0
     shim.close()
@@ -170,7 +170,7 @@ async def test_so_does_a_client_that_nominates_only_once(edge: Edge, record_prop
         await eventually(lambda: listener.heard[-1] > moved_s + 1, "aiortc hears itself again")
         again_s = next(heard for heard in listener.heard if heard > moved_s + 1) - moved_s
         assert handshakes(edge) == before
-    record_property("silence_s", round(again_s, 3))
+    record_property("silence_s", round(float(again_s), 3))
     assert second.went["handshake"] == second.came["handshake"] == 0
     shim.close()
 
@@ -295,13 +295,13 @@ async def test_a_killed_transceiver_takes_its_calls_and_no_others(
             killed_s = time.monotonic()
             lost = asyncio.create_task(next_event(events))
             other = await others.enter_async_context(live(edge))
-            record_property("new_call_s", round(time.monotonic() - killed_s, 3))
+            record_property("new_call_s", round(float(time.monotonic() - killed_s), 3))
             assert await asyncio.wait_for(lost, LOST_WITHIN_S) == ("lost", "lost")
-            record_property("lost_s", round(time.monotonic() - killed_s, 3))
+            record_property("lost_s", round(float(time.monotonic() - killed_s), 3))
         assert other.call_id in {session["call"] for session in sessions(edge, survivor)}
         await eventually(lambda: records(edge)[victim]["incarnation"] != before, "it is back")
         await asyncio.to_thread(wait_until_whole, edge)
-        record_property("back_s", round(time.monotonic() - killed_s, 3))
+        record_property("back_s", round(float(time.monotonic() - killed_s), 3))
         await assert_forgotten(edge, caller, victim)
         other = await others.enter_async_context(live(edge))
         assert holder(edge, other.call_id) == victim
