@@ -341,5 +341,5 @@ async def test_a_client_without_the_event_stream_learns_it_from_ice(
     orphan: Orphan, record_property: Record
 ) -> None:
     await asyncio.to_thread(orphan.join, NOTICED_WITHIN_S)
-    record_property("noticed_s", orphan.noticed_s)
+    record_property("noticed_s", float(orphan.noticed_s))
     assert orphan.state in ("failed", "closed")
