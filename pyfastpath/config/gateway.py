@@ -112,7 +112,11 @@ class GatewayConfig(Config, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     allow_origins: Annotated[
         tuple[str, ...], text("web origins that may use the API (CORS); * means any", metavar="ORIGIN")
     ] = ("*",)
-    calls_per_minute: Annotated[int, number("new calls of one client address; 0: no limit", 0, 100_000)] = 60
+    calls_per_minute: Annotated[
+        int,
+        number("new calls of one client address; 0: no limit, as behind a proxy, which is one address", 0,
+               100_000),
+    ] = 60  # fmt: skip
     page: Annotated[bool, text("serve the page at /")] = True
     health_listen: Annotated[str, text("ip:port of /healthz, /readyz and /metrics; empty: none")] = (
         "127.0.0.1:9480"
