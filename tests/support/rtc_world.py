@@ -11,7 +11,7 @@ import gc
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
 from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
@@ -35,16 +35,23 @@ BURST = 64  # datagrams at once: what any socket's buffer holds
 
 
 class World:
-    """One endpoint, and clients on sockets of their own."""
+    """One endpoint, and clients on sockets of their own. agents: makes a call's agent by its session object,
+    instead of `agent`."""
 
-    def __init__(self, agent: Callable[[], Agent], capacity: int) -> None:
+    def __init__(
+        self,
+        agent: Callable[[], Agent],
+        capacity: int,
+        *,
+        agents: Callable[[Mapping[str, Any]], Agent] | None = None,
+    ) -> None:
         self.agent = agent  # makes the agent of the next call
         self.counters = Counters()
         answering = Answering(
             certificate=certificate(),
             counters=self.counters,
             entropy=os.urandom,
-            agents=lambda wanted: self.agent(),
+            agents=agents or (lambda wanted: self.agent()),
             ntp_offset_s=time.time() - time.monotonic(),
             longest_s=600,
         )
