@@ -111,6 +111,7 @@ class Answering:
         password = self._random_text(PASSWORD_CHARACTERS)
         if body.startswith("v=0"):
             offer = _parsed(body)
+            _check_same(offer, made.offer)
             remote = offer.ice_ufrag, offer.ice_pwd
         else:
             remote = _parsed_fragment(body)
@@ -169,6 +170,22 @@ def _parsed(text: str) -> Offer:
         return parse_offer(text)
     except OfferError as error:
         raise SessionError(error.message, error.hint, code=error.code, line=error.line) from None
+
+
+def _check_same(offer: Offer, first: Offer) -> None:
+    """An ICE restart changes the network's part of a call, and nothing else (RFC 8445, section 9)."""
+    if set(offer.fingerprints) != set(first.fingerprints):
+        raise SessionError(
+            "a=fingerprint is another one than at the beginning of the call.",
+            "Restart ICE on the same connection, or make a new call.",
+            code="bad_fingerprint",
+        )
+    if [(one.mid, one.kind) for one in offer.media] != [(one.mid, one.kind) for one in first.media]:
+        raise SessionError(
+            "the media sections are others than at the beginning of the call.",
+            "Only ICE can be restarted; make a new call.",
+            code="bad_sdp",
+        )
 
 
 def _parsed_fragment(text: str) -> tuple[str, str]:

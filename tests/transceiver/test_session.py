@@ -13,6 +13,7 @@ from pyfastpath.transceiver.events import StateChanged
 from pyfastpath.transceiver.requests import CreateSession, SessionError
 from pyfastpath.wire import rtcp
 from tests.support.rtc_call import LONGEST_S, Call
+from tests.support.rtc_client import certificate
 
 
 class Recorder(Agent):
@@ -259,6 +260,25 @@ def test_a_bad_offer_is_refused_with_its_line():
         call.answering.answer(CreateSession(2, "", "xxxx", text, ()), 0.0, lambda: None)
     assert caught.value.code == "no_rtcp_mux"
     assert caught.value.line > 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code"),
+    [
+        (certificate().fingerprint[1].hex(":").upper(), ":".join(["0A"] * 32), "bad_fingerprint"),
+        ("a=mid:1", "a=mid:7", "bad_sdp"),
+    ],
+)
+def test_an_ice_restart_by_another_connections_offer_is_refused(before, after, code):
+    """Nobody would answer its handshake, and its checks would keep a dead call."""
+    call = Call(Recorder())
+    call.connect()
+    with pytest.raises(SessionError) as caught:
+        call.answering.restart(call.made, "fresh", call.client.offer().replace(before, after), ())
+    assert caught.value.code == code
+    assert call.made.version == 1
+    assert not call.made.session.connection._ice.owns("fresh")
+    assert call.answering.restart(call.made, "fresh", call.client.offer(), ()).startswith("v=0")
 
 
 def test_a_bad_session_object_is_refused_by_name():
