@@ -179,6 +179,10 @@ class Connection:
             self._dtls.send_data(data)
             self._follow_dtls()
 
+    def owns(self, ufrag: str) -> bool:
+        """Is this a ufrag of ours that checks may name?"""
+        return self._ice.owns(ufrag)
+
     def knows(self, path: Path) -> bool:
         """A client with the password asked from here, and the path is remembered."""
         return self._ice.knows(path)

@@ -32,6 +32,9 @@ from pyfastpath.transceiver.records import (
 )
 
 MTU_BYTES: Final = 1200  # UDP payload
+MESSAGE_BYTES_MAX: Final = (
+    1 << 14
+)  # of a handshake message; the longest has a certificate of some hundred bytes
 HANDSHAKE_S: Final = 30.0
 FIRST_REPEAT_S: Final = 0.25  # then doubled each time
 REPEAT_INTERVAL_S: Final = 0.05  # not sooner, however often the other side repeats itself
@@ -148,7 +151,7 @@ class Dtls12:
         (a wrong authentication tag, a replay) counts as malformed."""
         if self._over_reason:
             return self._drop(self._over_reason)
-        records = [record for record in cut(datagram) if record.epoch or record.type != APPLICATION_DATA]
+        records = [record for record in cut(datagram) if _is_usable(record)]
         if not records or (self._connection is None and not self._begins(records)):
             return self._drop("dtls_malformed")
         if self._connection is None:
@@ -348,6 +351,13 @@ class _Flight:
 
 
 _MISMATCH: Final = "The certificate is not the one that the fingerprint of the offer names."
+
+
+def _is_usable(record: Record) -> bool:
+    """What OpenSSL shall see: no data in the clear, no beginnings of messages it would keep 100 KB for."""
+    if record.epoch:
+        return True
+    return record.type != APPLICATION_DATA and record.longest_message_bytes <= MESSAGE_BYTES_MAX
 
 
 def _read_all(connection: SSL.Connection) -> bytes:

@@ -118,6 +118,9 @@ class Endpoint:
         self._roster.refuse_taken(ufrag)
         answer = self._answering.restart(seat.made, ufrag, offer, candidates)
         self._roster.add_ufrag(ufrag, seat)
+        self._roster.keep_ufrags(
+            seat, seat.session.connection.owns
+        )  # a client may restart any number of times
         return answer
 
     def close_session(self, sid: int, reason: str = "hangup") -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 HEADER_BYTES: Final = 13
+FRAGMENT_HEADER_BYTES: Final = 12  # of a handshake message (RFC 6347, section 4.2.2)
 
 CHANGE_CIPHER_SPEC: Final = 20
 ALERT: Final = 21
@@ -32,10 +33,20 @@ class Record(NamedTuple):
     def message(self) -> tuple[int, int, int] | None:
         """(handshake type, message sequence, fragment offset) of a handshake message that can be read: the
         first one, in epoch 0 (RFC 6347, section 4.2.2)."""
-        header = self.data[HEADER_BYTES : HEADER_BYTES + 12]
-        if self.type != HANDSHAKE or self.epoch or len(header) < 12:
+        header = self.data[HEADER_BYTES : HEADER_BYTES + FRAGMENT_HEADER_BYTES]
+        if self.type != HANDSHAKE or self.epoch or len(header) < FRAGMENT_HEADER_BYTES:
             return None
         return header[0], int.from_bytes(header[4:6], "big"), int.from_bytes(header[6:9], "big")
+
+    @property
+    def longest_message_bytes(self) -> int:
+        """Of the handshake messages, in epoch 0, that this record has a part of; 0 when it has none. Whoever
+        puts them together needs as much memory for each."""
+        at, longest = HEADER_BYTES, 0
+        while self.type == HANDSHAKE and not self.epoch and at + FRAGMENT_HEADER_BYTES <= len(self.data):
+            longest = max(longest, int.from_bytes(self.data[at + 1 : at + 4], "big"))
+            at += FRAGMENT_HEADER_BYTES + int.from_bytes(self.data[at + 9 : at + 12], "big")
+        return longest
 
 
 def cut(datagram: bytes) -> Iterator[Record]:

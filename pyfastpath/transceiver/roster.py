@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
 from pyfastpath.transceiver.path import Identity, Path, identity_of
@@ -36,6 +36,12 @@ class Roster(Generic[Call]):
         self.refuse_taken(ufrag)
         self._by_ufrag[ufrag] = call
         self._ufrags[call].add(ufrag)
+
+    def keep_ufrags(self, call: Call, is_kept: Callable[[str], bool]) -> None:
+        """Forget the names that a call no longer answers to."""
+        for ufrag in [ufrag for ufrag in self._ufrags[call] if not is_kept(ufrag)]:
+            self._ufrags[call].remove(ufrag)
+            del self._by_ufrag[ufrag]
 
     def learn(self, path: Path, call: Call) -> None:
         """Datagrams from this path are this call's: its client has just proved the password there."""

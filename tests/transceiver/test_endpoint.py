@@ -145,6 +145,14 @@ async def test_a_restart_needs_no_new_handshake(world):
     await caller.hears(b"\x78after")
 
 
+async def test_a_client_that_restarts_without_end_has_few_names(world):
+    caller = await world.live()
+    for number in range(100):
+        world.endpoint.restart(caller.sid, f"again{number}", caller.client.offer(), ())
+    assert len(world.endpoint._roster._by_ufrag) <= 3
+    await caller.hears(b"\x78still here")
+
+
 async def test_closing_says_goodbye_to_everybody(world):
     callers = [await world.live() for _ in range(3)]
     waiting = world.call()

@@ -285,6 +285,20 @@ async def test_a_thousand_handshakes_never_finished(world: World, monkeypatch: p
     assert peaks[1] < peaks[0] + 20 * MB, "those after the first thousand take what it gave back"
 
 
+async def test_messages_announced_in_pieces_that_never_come_take_no_memory(world: World) -> None:
+    """OpenSSL keeps room for ten messages of 100 KB each, at a word."""
+    before = rss_bytes()
+    for number in range(50):
+        await _half_open(world, 20_000 + number)
+        with new_socket((ATTACKER, 20_000 + number)) as again:
+            for at in range(11):
+                piece = b"\x0b" + (100_000).to_bytes(3, "big") + bytes([0, 1 + at, 0, 0, 0, 0, 0, 1, 0])
+                again.sendto(b"\x16\xfe\xfd" + bytes(7) + bytes([9 + at, 0, 13]) + piece, world.server)
+        await asyncio.sleep(0.01)
+    await world.until(lambda: world.dropped == {"dtls_malformed": 550})
+    assert rss_bytes() - before < 50 * 200_000
+
+
 async def test_a_thousand_answered_offers_of_which_nothing_comes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

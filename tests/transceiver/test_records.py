@@ -60,6 +60,23 @@ def test_which_message_a_record_carries() -> None:
     assert short.message is None
 
 
+def test_how_long_the_messages_are_that_a_record_has_parts_of() -> None:
+    part = b"\x0b" + b"\0\1\0" + b"\0\7" + b"\0\0\x20" + b"\0\0\x04" + bytes(4)
+    longer = b"\x0b" + b"\1\0\0" + b"\0\7" + bytes(6)
+    for fragment, longest in (
+        (part, 0x100),
+        (part + longer, 0x10000),
+        (longer + part, 0x10000),
+        (part[:11], 0),
+    ):
+        [found] = cut(record(fragment=fragment))
+        assert found.longest_message_bytes == longest
+    [encrypted] = cut(record(fragment=longer, epoch=1))
+    assert encrypted.longest_message_bytes == 0
+    [alert] = cut(record(21, longer))
+    assert alert.longest_message_bytes == 0
+
+
 @given(st.binary(max_size=200))
 def test_cutting_anything_gives_a_prefix(datagram: bytes) -> None:
     assert datagram.startswith(b"".join(found.data for found in cut(datagram)))

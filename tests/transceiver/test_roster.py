@@ -86,3 +86,13 @@ def test_another_socket_of_the_same_relay_is_the_same_path(roster):
     assert roster.by_identity[identity_of(other)] == "alice"
     roster.learn(other, "alice")
     assert roster.remove("alice") == [other]
+
+
+def test_names_that_are_no_longer_answered_to_go(roster):
+    roster.add_ufrag("again", "alice")
+    roster.keep_ufrags("alice", lambda ufrag: ufrag == "again")
+    assert roster.of_ufrag("first") is None
+    assert roster.of_ufrag("again") == "alice"
+    assert roster.of_ufrag("second") == "bob"
+    roster.remove("alice")
+    assert roster.of_ufrag("again") is None
