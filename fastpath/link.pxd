@@ -3,7 +3,8 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from fastpath.batch cimport receive_batch, send_batch
 from fastpath.bundles cimport BUNDLE_BUFFER_BYTES, bundle_run
-from fastpath.layout cimport FP_BATCH, FP_TRUNK_KEYS, fp_endpoint, fp_trunk_area, fp_trunk_link
+from fastpath.layout cimport (
+    FP_BATCH, FP_TRUNK_KEYS, fp_client, fp_endpoint, fp_trunk_area, fp_trunk_link)
 from fastpath.trunk cimport trunk_record
 
 cdef enum:
@@ -18,6 +19,7 @@ cdef class Link:
     cdef fp_trunk_link *links       # [relay socket]
     cdef fp_endpoint *addresses
     cdef dict relays                # (address16, port, family) -> index into both
+    cdef dict paths                 # client and relay as bytes -> the path's tuple
     cdef readonly dict dropped      # reason -> trunk datagrams or records refused
     cdef fp_trunk_area *area
     cdef receive_batch incoming
@@ -29,6 +31,7 @@ cdef class Link:
     cdef int open_message(self, uint32_t slot, list out) except -1
     cdef int open_datagram(self, uint32_t relay, const uint8_t *data, size_t length, uint32_t now_ms,
                            list out) except -1
+    cdef tuple path_of(self, uint32_t relay, const fp_client *client)
     cdef int obey(self, uint32_t relay, const trunk_record *record) except -1
     cdef int refuse(self, int reason) except -1
     cdef int send_items(self, uint32_t relay, uint32_t count) except -1

@@ -1,11 +1,12 @@
 """The transceiver's end of the trunk FT1 (20-wire): splits what relays send, bundles what goes to clients.
 
     link = Link(fd, relays=[(address16, port, family)], keys={0: key}, epoch=epoch)
-    for relay, ingress, client, ecn, payload in link.receive(): ...
-    link.send([(relay, ingress, client, ecn, confirmed, payload), ...])
+    for payload, path, ecn in link.receive(): ...
+    link.send([(path, payload, confirmed), ...])
 
-relay and client are (address16, port, family); `fd` is a bound, non-blocking UDP socket with UDP_GRO set. One
-thread uses a link. Pings are answered on the way; what is not believed is counted in `dropped` by reason.
+A path is (relay, ingress, client), relay and client are (address16, port, family); `fd` is a bound,
+non-blocking UDP socket with UDP_GRO set. One thread uses a link. Pings are answered on the way; what is not
+believed is counted in `dropped` by reason.
 """
 from libc.stdint cimport int16_t, uint16_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -30,6 +31,7 @@ from fastpath.counters import DROP_REASONS
 
 cdef enum:
     NAME_BYTES = 32
+    PATHS_REMEMBERED = 65_536       # tuples that the next record of a client finds ready
     STATE_BYTES = 16
 
 
@@ -48,7 +50,7 @@ cdef class Link:
         self.fd, self.epoch, self.mtu_bytes, self.key_id, self.key_mask = fd, epoch, mtu_bytes, key_id, 0
         if key_id >= FP_TRUNK_KEYS:
             raise ValueError(f"key_id is 0..{FP_TRUNK_KEYS - 1}")
-        self.relays, self.dropped = {}, {}
+        self.relays, self.dropped, self.paths = {}, {}, {}
         self.links = <fp_trunk_link *>calloc(RELAY_SOCKETS, sizeof(fp_trunk_link))
         self.addresses = <fp_endpoint *>calloc(RELAY_SOCKETS, sizeof(fp_endpoint))
         self.area = <fp_trunk_area *>calloc(1, sizeof(fp_trunk_area))
@@ -92,7 +94,7 @@ cdef class Link:
     # ---- receive ----------------------------------------------------------------------------------
 
     def receive(self):
-        """What has arrived: a list of (relay, ingress, client, ecn, payload), in order. Never waits."""
+        """What has arrived: a list of (payload, path, ecn), in order. Never waits."""
         cdef list out = []
         cdef uint32_t slot
         if batch_receive(&self.incoming, self.fd, 0):
@@ -127,14 +129,10 @@ cdef class Link:
         cdef size_t end = length, offset = TRUNK_HEADER_BYTES
         cdef uint8_t refused = link_admit(&self.links[relay], self.key_mask != 0, &self.up_keys[0][0],
                                           self.key_mask, data, length, False, now_ms, &end)
-        cdef const fp_endpoint *address = &self.addresses[relay]
-        cdef tuple source, client
-        cdef bytes payload
         cdef trunk_record record
         cdef int code
         if refused != FP_DROP_none:
             return self.refuse(refused)
-        source = (address.address[:16], address.port, address.family)
         while True:
             code = trunk_next_record(data, end, &offset, &record)
             if code == TRUNK_END:
@@ -144,9 +142,23 @@ cdef class Link:
             elif record.flags & TRUNK_CONTROL:
                 self.obey(relay, &record)
             else:
-                client = (record.client.address[:16], record.client.port, record.client.family)
-                payload = record.payload[:record.length]
-                out.append((source, record.client.ingress, client, record.flags & TRUNK_ECN, payload))
+                out.append((record.payload[:record.length], self.path_of(relay, &record.client),
+                            record.flags & TRUNK_ECN))
+
+    cdef tuple path_of(self, uint32_t relay, const fp_client *client):
+        """One tuple a path, however many records come on it: whoever looks it up hashes and compares less."""
+        cdef fp_endpoint *address = &self.addresses[relay]
+        cdef bytes name = (<const char *>client)[:sizeof(fp_client)] + (<const char *>&relay)[:sizeof(relay)]
+        cdef object path = self.paths.get(name)
+        if path is None:
+            if len(self.paths) >= PATHS_REMEMBERED:
+                self.paths.clear()
+            path = self.paths[name] = (
+                (address.address[:16], address.port, address.family),
+                client.ingress,
+                (client.address[:16], client.port, client.family),
+            )
+        return path
 
     cdef int obey(self, uint32_t relay, const trunk_record *record) except -1:
         cdef uint8_t payload[12]
@@ -167,39 +179,46 @@ cdef class Link:
 
     # ---- send -------------------------------------------------------------------------------------
 
-    def send(self, list records not None):
-        """Send (relay, ingress, client, ecn, confirmed, payload) tuples, bundled by relay, each relay's in
-        order.
+    def send(self, list records not None, uint8_t ecn=0):
+        """Send (path, payload, confirmed) tuples, bundled by relay, each relay's in order.
 
         ValueError, and nothing is sent: a relay that was never added, or a payload that is not 1..2048 bytes
         long. A datagram the kernel refuses is gone, as UDP goes.
         """
         cdef dict by_relay = {}
+        cdef list share = []
+        cdef tuple path, client
+        cdef bytes payload
+        cdef object relay = self        # nobody's
         cdef uint32_t count
         cdef trunk_record *item
         for record in records:
-            self.index_of(record[0])
-            check_address(record[2][0])
-            if not 1 <= len(<bytes>record[5]) <= FP_DATAGRAM_BYTES:
-                raise ValueError(f"a record carries 1..{FP_DATAGRAM_BYTES} bytes, not {len(record[5])}")
-            by_relay.setdefault(record[0], []).append(record)
-        for relay, share in by_relay.items():
+            path, payload = record[0], record[1]
+            if path[0] is not relay:
+                relay = path[0]
+                share = by_relay.setdefault(self.index_of(relay), [])
+            check_address((<tuple>path[2])[0])
+            if not 1 <= len(payload) <= FP_DATAGRAM_BYTES:
+                raise ValueError(f"a record carries 1..{FP_DATAGRAM_BYTES} bytes, not {len(payload)}")
+            share.append(record)
+        for index, share in by_relay.items():
             count = 0
-            for _, ingress, client, ecn, confirmed, payload in share:
+            for path, payload, confirmed in share:
                 item = &self.items[count]
+                client = path[2]
                 memcpy(item.client.address, <const char *>(<bytes>client[0]), 16)
-                item.client.port, item.client.family, item.client.ingress = client[1], client[2], ingress
-                item.flags = <uint8_t>ecn & TRUNK_ECN
+                item.client.port, item.client.family, item.client.ingress = client[1], client[2], path[1]
+                item.flags = ecn & TRUNK_ECN
                 if confirmed:
                     item.flags |= TRUNK_CONFIRMED
-                item.payload = <const uint8_t *><const char *>(<bytes>payload)
-                item.length = <uint16_t>len(<bytes>payload)
+                item.payload = <const uint8_t *><const char *>payload
+                item.length = <uint16_t>len(payload)
                 count += 1
                 if count == FP_BATCH:
-                    self.send_items(self.index_of(relay), count)
+                    self.send_items(index, count)
                     count = 0
             if count:
-                self.send_items(self.index_of(relay), count)
+                self.send_items(index, count)
 
     cdef uint32_t index_of(self, tuple relay) except? 0xffffffff:
         if relay not in self.relays:

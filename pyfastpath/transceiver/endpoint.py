@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from heapq import heappop, heappush
+from typing import Final
 
 from pyfastpath.errors import WireError
 from pyfastpath.transceiver.answering import Answering
@@ -29,6 +30,8 @@ from pyfastpath.types import Endpoint as Address
 from pyfastpath.wire.stun import BINDING_REQUEST, parse_message
 
 log = logging.getLogger("pyfastpath.transceiver")
+
+TOGETHER_S: Final = 0.001  # so late a timer is served, together with those that come due meanwhile
 
 
 class Endpoint:
@@ -50,7 +53,7 @@ class Endpoint:
         self.is_draining = False
         self._answering = answering
         self._roster: Roster[Seat] = Roster()
-        self._dirty: dict[Seat, None] = {}  # in the order they were touched
+        self._dirty: dict[Seat, None] = {}  # touched: they may have something to say
         self._closing: set[asyncio.Task[None]] = set()
         self._timers: list[tuple[float, int]] = []  # when, whose sid: a timer keeps no session alive
         self._alarm: asyncio.TimerHandle | None = None
@@ -153,10 +156,10 @@ class Endpoint:
 
     def _readable(self, socket: TrunkSocket | PlainSocket) -> None:
         now = self._now()
-        counters = self.counters
-        for data, path in socket.receive():
-            counters.received += 1
-            counters.received_bytes += len(data)
+        arrived = socket.receive()
+        self.counters.received += len(arrived)
+        self.counters.received_bytes += sum([len(data) for data, _, _ in arrived])
+        for data, path, _ in arrived:
             seat = self._whose(data, path)
             if seat is not None:
                 try:
@@ -181,7 +184,9 @@ class Endpoint:
             if seat is None:
                 self.counters.drop("stun_unknown_ufrag")
             return seat
-        seat = self._roster.by_identity.get(identity_of(path))
+        seat = self._roster.by_path.get(path)
+        if seat is None:  # unless another socket of its relay brings it
+            seat = self._roster.by_identity.get(identity_of(path))
         if seat is None:
             self.counters.drop("unknown_path")
         return seat
@@ -235,8 +240,7 @@ class Endpoint:
         directly: list[Outgoing] = []
         ended: dict[Seat, None] = {}  # its end may touch it once more
         while self._dirty:
-            seat = next(iter(self._dirty))
-            del self._dirty[seat]
+            seat, _ = self._dirty.popitem()
             if seat not in self._roster:
                 continue
             session = seat.session
@@ -306,7 +310,8 @@ class Endpoint:
         if timers and (self._alarm is None or timers[0][0] < self._alarm_s):
             if self._alarm is not None:
                 self._alarm.cancel()
-            self._alarm = self._running.call_later(max(0.0, timers[0][0] - self._now()), self._ring)
+            wait_s = max(0.0, timers[0][0] - self._now()) + TOGETHER_S
+            self._alarm = self._running.call_later(wait_s, self._ring)
             self._alarm_s = timers[0][0]
 
     def _seat_due(self, due: float, sid: int) -> Seat | None:
@@ -322,6 +327,10 @@ class Endpoint:
             if seat is None:
                 continue
             seat.due = math.inf
+            due = seat.session.get_timer()
+            if due is not None and due > now:  # what it was armed for was done meanwhile
+                self._schedule(seat)
+                continue
             try:
                 seat.session.handle_timer(now)
             except Exception:

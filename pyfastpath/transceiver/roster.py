@@ -16,6 +16,7 @@ class Roster(Generic[Call]):
 
     def __init__(self) -> None:
         self.by_identity: dict[Identity, Call] = {}
+        self.by_path: dict[Path, Call] = {}  # the same, for the relay sockets they came by last
         self._by_sid: dict[int, Call] = {}
         self._by_ufrag: dict[str, Call] = {}
         self._ufrags: dict[Call, set[str]] = {}
@@ -47,17 +48,17 @@ class Roster(Generic[Call]):
         """Datagrams from this path are this call's: its client has just proved the password there."""
         identity = identity_of(path)
         before = self.by_identity.get(identity)
-        if before is not None and before is not call:
-            self._paths[before].pop(identity, None)
-        self.by_identity[identity] = call
+        if before is not None:
+            self.by_path.pop(self._paths[before].pop(identity), None)
+        self.by_identity[identity] = self.by_path[path] = call
         self._paths[call][identity] = path
 
     def forget(self, path: Path, call: Call) -> None:
         """Datagrams from this path are no longer this call's, if they still were."""
         identity = identity_of(path)
-        self._paths[call].pop(identity, None)
         if self.by_identity.get(identity) is call:
             del self.by_identity[identity]
+            del self.by_path[self._paths[call].pop(identity)]
 
     def remove(self, call: Call) -> list[Path]:
         """Forget a call; gives the paths that were its own."""
@@ -65,8 +66,9 @@ class Roster(Generic[Call]):
         for ufrag in self._ufrags.pop(call):
             del self._by_ufrag[ufrag]
         paths = self._paths.pop(call)
-        for identity in paths:
+        for identity, path in paths.items():
             del self.by_identity[identity]
+            del self.by_path[path]
         return list(paths.values())
 
     def of_ufrag(self, ufrag: str) -> Call | None:

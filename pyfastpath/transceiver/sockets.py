@@ -17,7 +17,7 @@ UDP_GRO: Final = 104  # linux/udp.h; the socket module does not name it
 RECEIVE_BUFFER_BYTES: Final = 8 << 20
 DATAGRAMS_A_TURN: Final = 64
 DATAGRAM_BYTES_MAX: Final = 2048
-Received = tuple[bytes, Path]
+Received = tuple[bytes, Path, int]  # datagram, its path, the two ECN bits (0 where nobody looks at them)
 Outgoing = tuple[Path, bytes, bool]
 
 
@@ -75,15 +75,12 @@ class TrunkSocket:
 
     def receive(self) -> list[Received]:
         """What one batch brought; empty when nothing waits."""
-        return [
-            (payload, (relay, ingress, client)) for relay, ingress, client, _, payload in self._link.receive()
-        ]
+        received: list[Received] = self._link.receive()
+        return received
 
     def send(self, datagrams: list[Outgoing]) -> None:
         """Bundled by relay, each relay's in order."""
-        self._link.send(
-            [(path[0], path[1], path[2], 0, confirmed, data) for path, data, confirmed in datagrams]
-        )
+        self._link.send(datagrams)
 
     def send_state(
         self, *, state: int, incarnation: int, cluster: int, xcvr: int, sessions: int, capacity: int
@@ -135,7 +132,7 @@ class PlainSocket:
             except OSError:  # nothing more, or an ICMP error of something sent before
                 break
             client = Endpoint(canonical(ip_address(source[0])), source[1])
-            received.append((data, (None, 0, (client.address16, client.port, client.family))))
+            received.append((data, (None, 0, (client.address16, client.port, client.family)), 0))
         return received
 
     def send(self, datagrams: list[Outgoing]) -> None:

@@ -76,18 +76,38 @@ def test_records_come_out_with_all_they_carried(relay):
     here.send(Record(b"\x80one", CLIENT, ingress=3, ecn=2), Record(b"\x16two", CLIENT6, ecn=1))
     here.send(Record(b"\x80three", CLIENT))
     assert here.link.receive() == [
-        (here.end, 3, raw_client(CLIENT), 2, b"\x80one"),
-        (here.end, 0, raw_client(CLIENT6), 1, b"\x16two"),
-        (here.end, 0, raw_client(CLIENT), 0, b"\x80three"),
+        (b"\x80one", (here.end, 3, raw_client(CLIENT)), 2),
+        (b"\x16two", (here.end, 0, raw_client(CLIENT6)), 1),
+        (b"\x80three", (here.end, 0, raw_client(CLIENT)), 0),
     ]
     assert here.link.receive() == []
     assert here.link.dropped == {}
 
 
+def test_a_path_is_one_tuple_however_many_records_come_on_it(relay):
+    here = relay()
+    for _ in range(2):
+        here.send(Record(b"\x80one", CLIENT, ingress=3), Record(b"\x80two", CLIENT), Record(b"\x80", CLIENT6))
+    first, other, third, again, *_ = [path for _, path, _ in here.link.receive()]
+    assert first is again
+    assert len({first, other, third}) == 3
+
+
+def test_more_paths_than_a_link_remembers_come_out_right(relay):
+    here = relay()
+    for first in range(0, 65_600, 50):
+        clients = [
+            Endpoint(ip_address(f"198.51.{n >> 14}.9"), 1 + n % (1 << 14)) for n in range(first, first + 50)
+        ]
+        here.send(*(Record(b"\x80", client) for client in clients))
+        assert [path[2] for _, path, _ in here.link.receive()] == list(map(raw_client, clients))
+
+
 def test_what_is_sent_is_bundled_in_order_and_read_by_the_twin(relay):
     here = relay()
     payloads = [b"\x80" + os.urandom(size) for size in (1, 171, 171, 900, 1400, 20)]
-    here.link.send([(here.end, 2, raw_client(CLIENT), 1, True, payload) for payload in payloads])
+    path = (here.end, 2, raw_client(CLIENT))
+    here.link.send([(path, payload, True) for payload in payloads], ecn=1)
     found, sequences = [], []
     while len(found) < len(payloads):
         header, records = here.receive()
@@ -102,7 +122,7 @@ def test_what_is_sent_is_bundled_in_order_and_read_by_the_twin(relay):
 def test_a_batch_of_any_size_leaves_whole(relay):
     here = relay()
     payloads = [bytes([0x80]) + number.to_bytes(2, "big") for number in range(150)]
-    here.link.send([(here.end, 0, raw_client(CLIENT), 0, False, payload) for payload in payloads])
+    here.link.send([((here.end, 0, raw_client(CLIENT)), payload, False) for payload in payloads])
     found: list[bytes] = []
     while len(found) < len(payloads):
         found += [record.payload for record in here.receive()[1]]
@@ -117,9 +137,9 @@ def test_a_keyed_link_tags_and_wants_tags(relay):
     assert here.link.receive() == []
     assert here.link.dropped == {"bad_tag": 3}
     here.send(Record(b"\x80right", CLIENT), key=KEY, kid=1)
-    assert [item[4] for item in here.link.receive()] == [b"\x80right"]
+    assert [item[0] for item in here.link.receive()] == [b"\x80right"]
 
-    here.link.send([(here.end, 0, raw_client(CLIENT), 0, False, b"\x80down")])
+    here.link.send([((here.end, 0, raw_client(CLIENT)), b"\x80down", False)])
     datagram = here.socket.recv(2048)
     assert trunk.parse_header(datagram).tagged
     assert trunk.tag_holds(trunk.direction_key(KEY, "down"), datagram)
@@ -132,7 +152,7 @@ def test_replays_and_older_epochs_are_refused_by_name(relay):
     here.send(Record(b"\x80a", CLIENT), epoch=5, sequence=100, key=KEY)
     here.send(Record(b"\x80b", CLIENT), epoch=4, sequence=101, key=KEY)
     here.send(Record(b"\x80c", CLIENT), epoch=5, sequence=99, key=KEY)
-    assert [item[4] for item in here.link.receive()] == [b"\x80a", b"\x80c"]
+    assert [item[0] for item in here.link.receive()] == [b"\x80a", b"\x80c"]
     assert here.link.dropped == {"replayed": 1, "old_epoch": 1}
 
 
@@ -172,7 +192,7 @@ def test_misuse_is_an_error_with_what_to_do(relay):
     here = relay()
     stranger = (bytes(16), 1, 4)
     with pytest.raises(ValueError, match="add_relay"):
-        here.link.send([(stranger, 0, raw_client(CLIENT), 0, False, b"\x80")])
+        here.link.send([((stranger, 0, raw_client(CLIENT)), b"\x80", False)])
     with pytest.raises(ValueError, match="16 bytes"):
         here.link.add_key(0, b"short")
     with pytest.raises(ValueError, match="key_id"):
@@ -185,14 +205,14 @@ def test_datagrams_that_the_kernel_joined_are_taken_apart(relay):
     segments = [trunk.build_datagram(Header(1, n), [Record(each, CLIENT)]) for n, each in enumerate(payloads)]
     run = [(socket.IPPROTO_UDP, UDP_SEGMENT, len(segments[0]).to_bytes(2, "little"))]
     here.socket.sendmsg([b"".join(segments)], run, 0, here.other.getsockname())
-    assert [item[4] for item in here.link.receive()] == payloads
+    assert [item[0] for item in here.link.receive()] == payloads
 
 
 def test_each_relay_has_its_own_records_and_sequence(relay):
     one, two = relay(), relay()
     one.link.add_relay(two.end)
     sent = [((one.end, two.end)[number % 2], bytes([0x80, number])) for number in range(200)]
-    one.link.send([(end, 0, raw_client(CLIENT), 0, False, payload) for end, payload in sent])
+    one.link.send([((end, 0, raw_client(CLIENT)), payload, False) for end, payload in sent])
     for each in (one, two):
         found, sequences = [], []
         while len(found) < 100:
@@ -209,7 +229,7 @@ def test_a_kernel_that_refuses_runs_gets_every_datagram_singly(relay):
     here.other.setsockopt(socket.SOL_SOCKET, SO_NO_CHECK, 1)
     payloads = [bytes([0x80, number]) * 300 for number in range(20)]
     for _ in range(2):  # refused, and then remembered
-        here.link.send([(here.end, 0, raw_client(CLIENT), 0, False, payload) for payload in payloads])
+        here.link.send([((here.end, 0, raw_client(CLIENT)), payload, False) for payload in payloads])
         found: list[bytes] = []
         while len(found) < len(payloads):
             found += [record.payload for record in here.receive()[1]]
@@ -220,10 +240,10 @@ def test_a_kernel_that_refuses_runs_gets_every_datagram_singly(relay):
 def test_a_payload_that_no_record_carries_is_refused_before_anything_leaves(relay, size):
     """An empty record would be read as the end of its datagram, a long one would not fit the buffer."""
     here = relay()
-    good = (here.end, 0, raw_client(CLIENT), 0, False, b"\x80good")
+    path = (here.end, 0, raw_client(CLIENT))
     with pytest.raises(ValueError, match=rf"1\.\.2048 bytes, not {size}"):
-        here.link.send([good, (*good[:5], bytes(size))])
-    here.link.send([(*good[:5], b"\x80" * 2048)])
+        here.link.send([(path, b"\x80good", False), (path, bytes(size), False)])
+    here.link.send([(path, b"\x80" * 2048, False)])
     assert [record.payload for record in here.receive()[1]] == [b"\x80" * 2048]
 
 
@@ -231,7 +251,7 @@ def test_an_address_is_sixteen_bytes(relay):
     here = relay()
     short = (bytes(4), 9, 4)
     with pytest.raises(ValueError, match="16 bytes"):
-        here.link.send([(here.end, 0, short, 0, False, b"\x80")])
+        here.link.send([((here.end, 0, short), b"\x80", False)])
     with pytest.raises(ValueError, match="16 bytes"):
         here.link.send_flow_closed(here.end, 0, short)
     with pytest.raises(ValueError, match="16 bytes"):

@@ -64,7 +64,7 @@ def test_ecn_is_copied_both_ways(ip: str, mode: int, ecn: int) -> None:
         if call.link:
             got: list[tuple] = []
             until(lambda: bool(got.extend(call.link.receive()) or got), "the datagram at the backend")
-            assert got[0][3] == ecn
+            assert got[0][2] == ecn
             call.send_down(b"\x80down", ecn)
         else:
             assert marks(call.backend, level, kind) & 3 == ecn
@@ -247,7 +247,7 @@ def test_a_transceiver_teaches_a_client_that_the_relay_forgot() -> None:
         relay_end, ingress, (address, _, family) = call.path
         client = (address, forgotten.getsockname()[1], family)
         for number, (at, confirmed) in enumerate(((ingress, False), (ingress + 1, True), (ingress, True))):
-            call.link.send([(relay_end, at, client, 0, confirmed, b"\x80" + bytes([number]))])
+            call.link.send([((relay_end, at, client), b"\x80" + bytes([number]), confirmed)])
         got: list[bytes] = []
         until(lambda: bool(got.extend(call._drain(forgotten, keep_path=False)) or got), "what was taught")
         assert [datagram for datagram, _ in got] == [b"\x80\x02"]

@@ -48,8 +48,8 @@ class Call:
         if self.link:
             records = self.link.receive()
             if records:
-                self.path = records[-1][:3]
-            return [record[4] for record in records]
+                self.path = records[-1][1]
+            return [payload for payload, _, _ in records]
         return [datagram for datagram, _ in self._drain(self.backend)]
 
     def at_client(self) -> list[bytes]:
@@ -57,7 +57,7 @@ class Call:
 
     def send_down(self, datagram: bytes, ecn: int = 0) -> None:
         if self.link:
-            self.link.send([(*self.path, ecn, False, datagram)])
+            self.link.send([(self.path, datagram, False)], ecn)
         else:
             self.backend.sendto(datagram, self.path[0])
 

@@ -104,7 +104,7 @@ class RigWire:
 
     def _from_trunks(self) -> Iterator[tuple[Client, bytes, Arrival]]:
         for index, link in self.links.items():
-            for relay, ingress, client, _, payload in iter_received(link):
+            for payload, (relay, ingress, client), _ in iter_received(link):
                 yield (*client, ingress), payload, Arrival(index, relay)
 
     def _from_ports(self) -> Iterator[tuple[None, bytes, Arrival]]:
@@ -120,7 +120,8 @@ class RigWire:
         for lease, datagram in sent:
             index = lease.session.backend
             if index in TRUNKS:
-                self.links[index].send([(lease.way, lease.key[3], lease.key[:3], 0, False, datagram)])
+                path = (lease.way, lease.key[3], lease.key[:3])
+                self.links[index].send([(path, datagram, False)])
             else:
                 self.backends[index].sendto(datagram, lease.way)
         until(lambda: self._received(DOWN) == before + len(sent), f"{len(sent)} datagrams down")
@@ -137,7 +138,7 @@ class RigWire:
         link = self.links[lease.session.backend]
         link.send_flow_closed(lease.way, lease.key[3], lease.key[:3])
         nobody = (address16("127.99.9.9"), 9, 4)
-        link.send([(lease.way, FIRST_INGRESS, nobody, 0, False, b"\x80")])
+        link.send([((lease.way, FIRST_INGRESS, nobody), b"\x80", False)])
         until(lambda: self._received(DOWN) == before + 1, "flow closed read")
 
     # ---- time ------------------------------------------------------------------------------------------

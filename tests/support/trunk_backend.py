@@ -34,12 +34,10 @@ class TrunkBackend:
         return self.socket.fileno()
 
     def receive(self) -> list[tuple[BackendPath, bytes]]:
-        return [
-            ((relay, ingress, client), payload) for relay, ingress, client, _, payload in self.link.receive()
-        ]
+        return [(path, payload) for payload, path, _ in self.link.receive()]
 
     def send(self, path: BackendPath, payload: bytes) -> None:
-        self.link.send([(*path, 0, False, payload)])
+        self.link.send([(path, payload, False)])
 
     def client(self, path: BackendPath) -> Address | None:
         """The client's address as the relay wrote it into the record."""

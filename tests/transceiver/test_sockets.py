@@ -49,7 +49,7 @@ def down(relay):
 
 def test_a_record_is_a_datagram_with_its_path_and_goes_back_on_it(relay, ours):
     up(relay, ours, Record(client=CLIENT, ingress=3, payload=b"hello"))
-    ((data, path),) = ours.receive()
+    ((data, path, _),) = ours.receive()
     assert (data, client_of(path), path[1]) == (b"hello", CLIENT, 3)
     assert str(Endpoint.from_address16(*path[0])) == f"127.0.0.1:{relay.getsockname()[1]}"
     ours.send([(path, b"there", True), (path, b"again", False)])
@@ -80,7 +80,7 @@ def test_plain_datagrams_have_a_path_without_relay():
         client.bind(("127.0.0.1", 0))
         client.settimeout(5)
         client.sendto(b"hello", (str(ours.address.address), ours.address.port))
-        ((data, path),) = ours.receive()
+        ((data, path, _),) = ours.receive()
         assert (data, path[0], client_of(path).port) == (b"hello", None, client.getsockname()[1])
         ours.send([(path, b"there", True), (path, bytes(70_000), True)])
         assert client.recv(2048) == b"there"
