@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 from pyfastpath.errors import WireError
@@ -56,6 +57,7 @@ ConnectionEvent = (
 )
 Outgoing = tuple[Path, bytes, bool]
 PAYLOAD_BYTES_MAX: Final = 1275  # of one Opus frame (RFC 6716, section 3.2.1); with headers below any MTU
+PATIENCE_S: Final = 0.025  # reports wait so long for a packet that brings them along, as steady streams do
 RESENDABLE_PACKETS: Final = 50  # one second: audio that is older is of no use
 
 
@@ -100,6 +102,7 @@ class Connection:
         self._dropped = False  # was the datagram in hand dropped?
         self._begun = False
         self._over = False
+        self._due_s = inf  # ICE's or DTLS's timer: media moves neither
         self._events: deque[ConnectionEvent] = deque()
         self._outgoing: list[Outgoing] = []
 
@@ -117,8 +120,10 @@ class Connection:
             self._ice.receive(data, path, now)
             self._count("stun")
             self._follow_ice(now)
+            self._arm()
         elif 20 <= first <= 63:
             self._receive_dtls(data, now)
+            self._arm()
         else:
             self._drop("not_webrtc")
 
@@ -131,10 +136,9 @@ class Connection:
         """When to call handle_timer; None: not at all."""
         if self._over:
             return None
-        times = [self._ice.get_timer(), self._dtls.get_timer()]
-        if self._srtp is not None:
-            times.append(self.reception.get_timer())
-        return min((time for time in times if time is not None), default=None)
+        reports_s = self.reception.due_s + PATIENCE_S
+        due = reports_s if reports_s < self._due_s else self._due_s
+        return None if due == inf else due
 
     def handle_timer(self, now: float) -> None:
         """Retransmit, report, expire: whatever is due."""
@@ -145,6 +149,7 @@ class Connection:
         self._dtls.handle_timer(now)
         self._follow_dtls()
         self._report(now)
+        self._arm()
 
     def next_event(self) -> ConnectionEvent | None:
         """The oldest event, None when there is none."""
@@ -155,6 +160,7 @@ class Connection:
     def restart(self, credentials: Credentials) -> None:
         """ICE restart (RFC 8445, section 9): the old credentials hold until the new ones selected a path."""
         self._ice.restart(credentials)
+        self._arm()
 
     def send_audio(self, payload: bytes, timestamp: int, marker: bool, now: float) -> bool:
         """The next RTP packet. timestamp: 48 kHz, 32 bits. False before media may flow, to a client that
@@ -178,6 +184,7 @@ class Connection:
         if not self._over:
             self._dtls.send_data(data)
             self._follow_dtls()
+            self._arm()
 
     def owns(self, ufrag: str) -> bool:
         """Is this a ufrag of ours that checks may name?"""
@@ -203,6 +210,10 @@ class Connection:
         self._end(reason)
 
     # ---- parts ------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        times = (self._ice.get_timer(), self._dtls.get_timer())
+        self._due_s = min((time for time in times if time is not None), default=inf)
 
     def _drop(self, reason: str) -> None:
         self._dropped = True
@@ -270,9 +281,7 @@ class Connection:
         except WireError:
             self._drop("rtp_malformed")
             return
-        if (
-            path != self._path
-        ):  # authentic: should another socket of our relay have brought it, that one is followed
+        if path != self._path:  # authentic: if another socket of our relay has brought it, that is followed
             self._ice.follow(path)
             self._follow_ice(now)
             self._path = self._ice.selected

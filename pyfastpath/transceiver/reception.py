@@ -5,7 +5,7 @@
     reception.get_timer() -> when;  reception.rtcp_to_send(now) -> compounds
 
 Reports: the first 0.5 s after the first packet of either direction, then about every 2.5 s. Transport-wide
-feedback: 100 ms after the first arrival it tells of, so never in silence. Generic NACKs: at once. The latter
+feedback: 250 ms after the first arrival it tells of, so never in silence. Generic NACKs: at once. The latter
 two only where negotiated. What is due at one moment travels as one compound.
 """
 
@@ -23,7 +23,7 @@ from pyfastpath.wire.rtp import RtpPacket
 CLOCK_HZ: Final = 48_000  # of Opus, and of what travels beside it
 FIRST_REPORT_S: Final = 0.5
 REPORT_S: Final = 2.5  # half of RFC 3550's minimum: 25 kbit/s of RTCP would be a lot, 0.4 are not
-FEEDBACK_S: Final = 0.1
+FEEDBACK_S: Final = 0.25  # as libwebrtc for the bit rate of a voice (5 % of it, 50 to 250 ms)
 FEEDBACK_ARRIVALS_MAX: Final = 64  # of one message, which has to fit a datagram; then it is due at once
 FEEDBACK_GAP_MAX: Final = 500  # packets; a number farther from the newest one begins anew
 NACK_TRIES: Final = 2
@@ -129,35 +129,38 @@ class Arrivals:
     """When packets arrived, by their transport-wide numbers, until the sender is told."""
 
     def __init__(self) -> None:
+        self.waiting: list[tuple[bytes, float]] = []  # (a packet's element, when), as they came
         self._newest: int | None = None  # unwrapped
         self._told: int | None = None  # the number after the last one told
-        self._ticks: dict[int, int] = {}
         self._messages = 0
-
-    def __len__(self) -> int:
-        return len(self._ticks)
-
-    def add(self, number: int, now: float) -> None:
-        """`number` has 16 bits. The first arrival of a number counts; one far from the others begins anew."""
-        newest = number if self._newest is None else self._newest
-        unwrapped = newest + ((number - newest + 0x8000 & 0xFFFF) - 0x8000)
-        if abs(unwrapped - newest) > FEEDBACK_GAP_MAX:
-            self._ticks.clear()
-            self._told, newest = None, unwrapped
-        self._newest = max(newest, unwrapped)
-        if len(self._ticks) < FEEDBACK_ARRIVALS_MAX:
-            self._ticks.setdefault(unwrapped, int(now * twcc.TICKS_PER_SECOND))
 
     def take(self) -> list[twcc.TransportFeedback]:
         """Everything since the last time."""
-        arrivals = sorted(self._ticks.items())
-        self._ticks.clear()
+        arrivals = sorted(self._unwrapped().items())
+        self.waiting.clear()
         if not arrivals:
             return []
         messages = twcc.compose(arrivals, self._messages, self._told)
         self._messages += len(messages)
         self._told = max(self._told or 0, arrivals[-1][0] + 1)
         return messages
+
+    def _unwrapped(self) -> dict[int, int]:
+        """Number -> ticks. The first arrival of a number counts; one far from the others begins anew."""
+        ticks: dict[int, int] = {}
+        for element, now in self.waiting:
+            number = int.from_bytes(element[:2], "big")
+            newest = number if self._newest is None else self._newest
+            ahead = (number - newest + 0x8000 & 0xFFFF) - 0x8000
+            number = newest + ahead
+            if not -FEEDBACK_GAP_MAX <= ahead <= FEEDBACK_GAP_MAX:
+                ticks.clear()
+                self._told = None
+                self._newest = number
+            elif ahead >= 0:
+                self._newest = number
+            ticks.setdefault(number, int(now * twcc.TICKS_PER_SECOND))
+        return ticks
 
 
 class Missing:
@@ -235,9 +238,9 @@ class Reception:
         if distance != 1 and self._missing is not None:
             self._note_gap(self._missing, source.highest, distance, now)
         if self._arrivals_id is not None:
-            number = packet.extension(self._arrivals_id)
-            if number is not None:
-                self._note_arrival(number, now)
+            element = packet.extension(self._arrivals_id)
+            if element is not None:
+                self._note_arrival(element, now)
 
     def _note_gap(self, missing: Missing, highest: int, distance: int, now: float) -> None:
         if distance <= 0:
@@ -246,13 +249,14 @@ class Reception:
             missing.add(highest, distance, now)
             self.due_s = min(self.due_s, now)
 
-    def _note_arrival(self, number: bytes, now: float) -> None:
-        arrivals = self._arrivals
-        if not arrivals:
+    def _note_arrival(self, element: bytes, now: float) -> None:
+        waiting = self._arrivals.waiting
+        if not waiting:
             self._feedback_s = now + FEEDBACK_S
             self.due_s = min(self.due_s, self._feedback_s)
-        arrivals.add(int.from_bytes(number[:2], "big"), now)
-        if len(arrivals) >= FEEDBACK_ARRIVALS_MAX:
+        if len(waiting) < FEEDBACK_ARRIVALS_MAX:
+            waiting.append((element, now))
+        if len(waiting) >= FEEDBACK_ARRIVALS_MAX:
             self._feedback_s = self.due_s = now
 
     def sent(self, payload_bytes: int, timestamp: int, now: float) -> None:

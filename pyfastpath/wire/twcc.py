@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from struct import Struct
 from typing import Final
 
 from pyfastpath.errors import WireError
@@ -22,7 +23,8 @@ REFERENCE_TICKS: Final = 256  # 64 ms
 PACKETS_MAX: Final = (1 << 16) - 1
 
 _REFERENCE_MODULUS: Final = 1 << 24
-_HEADER_BYTES: Final = 8
+_HEADER: Final = Struct("!HHI")
+_HEADER_BYTES: Final = _HEADER.size
 _LOST, _SMALL, _LARGE = 0, 1, 2  # packet status symbols; 3 is reserved
 _RUN_MAX: Final = (1 << 13) - 1
 _ONE_BIT_SYMBOLS: Final = 14
@@ -85,20 +87,27 @@ def build_feedback(feedback: TransportFeedback) -> bytes:
     deltas = feedback.deltas
     if not 0 < len(deltas) <= PACKETS_MAX:
         raise ValueError(f"a feedback message reports 1 to {PACKETS_MAX} packets, not {len(deltas)}")
+    head = _HEADER.pack(feedback.base_sequence, len(deltas), feedback.reference << 8 | feedback.count)
+    data = head + (_build_quiet(deltas) or _build_any(deltas))
+    return data + bytes(-len(data) % 4)
+
+
+def _build_quiet(deltas: tuple[int | None, ...]) -> bytes | None:
+    """A run and its deltas, one byte each, as a network in good health has them; None: these are others."""
+    try:
+        small = bytes(deltas)  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # a loss, or a delta outside of 0..255
+        return None
+    return (_SMALL << 13 | len(small)).to_bytes(2, "big") + small if len(small) <= _RUN_MAX else None
+
+
+def _build_any(deltas: tuple[int | None, ...]) -> bytes:
     received = [delta for delta in deltas if delta is not None]
     if any(not -0x8000 <= delta <= 0x7FFF for delta in received):
         raise ValueError("a receive delta has 16 bits, signed")
     symbols = bytes(_LOST if delta is None else _SMALL if 0 <= delta <= 0xFF else _LARGE for delta in deltas)
-    parts = [
-        feedback.base_sequence.to_bytes(2, "big"),
-        len(deltas).to_bytes(2, "big"),
-        feedback.reference.to_bytes(3, "big"),
-        bytes([feedback.count]),
-        *_build_chunks(symbols),
-        *(d.to_bytes(1, "big") if 0 <= d <= 0xFF else d.to_bytes(2, "big", signed=True) for d in received),
-    ]
-    data = b"".join(parts)
-    return data + bytes(-len(data) % 4)
+    sizes = (d.to_bytes(1, "big") if 0 <= d <= 0xFF else d.to_bytes(2, "big", signed=True) for d in received)
+    return b"".join((*_build_chunks(symbols), *sizes))
 
 
 def _build_chunks(symbols: bytes) -> Iterator[bytes]:

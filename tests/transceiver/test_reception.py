@@ -183,7 +183,7 @@ def test_a_real_call_of_chromium_over_loopback() -> None:
     assert heard.packets_lost == 0
     assert 0 < heard.jitter_s < 0.02
     assert told == [told[0] + place & 0xFFFF for place in range(len(told))]
-    assert len(told) > heard.packets_received - 10
+    assert len(told) > heard.packets_received - 20
 
 
 def feedback_in(data: bytes) -> list[tuple[int, int | None]]:
@@ -276,38 +276,39 @@ def feedback_of(heard: Reception, now: float) -> twcc.TransportFeedback:
     return twcc.parse_feedback(feedback.fci)
 
 
-def test_feedback_comes_100_ms_after_the_first_arrival_and_not_in_silence() -> None:
+def test_feedback_comes_250_ms_after_the_first_arrival_and_not_in_silence() -> None:
     heard = reception(transport_cc=True)
     for number in range(5):
         heard.received(packet(number, wide=65_533 + number), NOW + 0.02 * number)
-    assert heard.get_timer() == pytest.approx(NOW + 0.1)
-    feedback = feedback_of(heard, NOW + 0.1)
+    assert heard.get_timer() == pytest.approx(NOW + 0.25)
+    feedback = feedback_of(heard, NOW + 0.25)
     arrivals = list(feedback.arrivals())
     assert [number for number, _ in arrivals] == [65_533, 65_534, 65_535, 0, 1]
     times = [at for _, at in arrivals if at is not None]
     assert [later - times[0] for later in times] == [0, 80, 160, 240, 320]
     assert heard.get_timer() == NOW + 0.5  # the report
-    heard.received(packet(5, wide=65_538), NOW + 0.3)
-    assert heard.get_timer() == pytest.approx(NOW + 0.4)
+    heard.received(packet(5, wide=65_538), NOW + 0.1)
+    heard.received(packet(6, wide=65_539), NOW + 0.2)
+    assert heard.get_timer() == pytest.approx(NOW + 0.35)
     assert feedback_of(heard, heard.due_s).count == 1
 
 
 def test_losses_between_two_feedbacks_are_told_and_a_late_one_too() -> None:
     heard = reception(transport_cc=True)
     heard.received(packet(0, wide=10), NOW)
-    feedback_of(heard, NOW + 0.1)
-    heard.received(packet(2, wide=13), NOW + 0.12)
-    feedback = feedback_of(heard, NOW + 0.22)
+    feedback_of(heard, NOW + 0.25)
+    heard.received(packet(2, wide=13), NOW + 0.26)
+    feedback = feedback_of(heard, NOW + 0.51)
     assert [(number, at is not None) for number, at in feedback.arrivals()] == [
         (11, False),
         (12, False),
         (13, True),
     ]
-    heard.received(packet(1, wide=11), NOW + 0.24)
-    feedback = feedback_of(heard, NOW + 0.34)
+    heard.received(packet(1, wide=11), NOW + 0.52)
+    feedback = feedback_of(heard, NOW + 0.77)
     assert [(number, at is not None) for number, at in feedback.arrivals()] == [(11, True)]
-    heard.received(packet(3, wide=14), NOW + 0.36)
-    assert feedback_of(heard, NOW + 0.46).base_sequence == 14
+    heard.received(packet(3, wide=14), NOW + 0.78)
+    assert feedback_of(heard, NOW + 1.03).base_sequence == 14
 
 
 def test_no_feedback_unless_negotiated() -> None:
@@ -393,7 +394,7 @@ def test_memory_is_bounded() -> None:
         heard.received(packet(number, wide=rng.randrange(65_536)), NOW)
     assert heard._missing is not None
     assert len(heard._missing._asked) <= module.NACK_MAX
-    assert len(heard._arrivals) <= module.FEEDBACK_ARRIVALS_MAX
+    assert len(heard._arrivals.waiting) <= module.FEEDBACK_ARRIVALS_MAX
 
 
 @given(st.binary(max_size=80) | st.binary(max_size=80).map(lambda tail: b"\x81\xc8\x00\x0c" + tail))
