@@ -22,7 +22,8 @@ _MARGIN_DB: Final = 10.0  # above the floor, at the default threshold of 0.5
 _QUIETEST_DBOV: Final = -50.0  # nothing below is speech, however quiet the room
 _THRESHOLD_DB: Final = 40.0  # how far a threshold of 1.0 lies above one of 0.0
 _HYSTERESIS_DB: Final = 4.0  # speech goes on at a lower level than it begins
-_FLOOR_DBOV: Final = (-75.0, -25.0)
+_FLOOR_LEAST_DBOV: Final = -75.0
+_FLOOR_MOST_DBOV: Final = -25.0
 _FALL: Final = 0.2  # of the distance, a frame: the floor follows the quietest moments at once …
 _RISE_DB_S: Final = 3.0  # … and noise that stays within seconds,
 _RISE_SPEAKING_DB_S: Final = 0.5  # but a long sentence does not become the floor
@@ -89,8 +90,8 @@ class EnergyGate:
 
     def hear(self, level_dbov: int, time_ms: int, frame_ms: int) -> SpeechEvent | None:
         """One frame that begins at time_ms. Frames whose level is not known are left out, not guessed."""
-        floor = self._floor_dbov
-        opens_at = max(floor + _MARGIN_DB, _QUIETEST_DBOV) + self._offset_db
+        opens_at = self._floor_dbov + _MARGIN_DB
+        opens_at = (opens_at if opens_at > _QUIETEST_DBOV else _QUIETEST_DBOV) + self._offset_db
         self._learn(level_dbov, frame_ms)
         if not self.is_open:
             if level_dbov < opens_at:
@@ -123,7 +124,7 @@ class EnergyGate:
         floor = self._floor_dbov
         if level_dbov < floor:
             floor += (level_dbov - floor) * _FALL
+            self._floor_dbov = floor if floor > _FLOOR_LEAST_DBOV else _FLOOR_LEAST_DBOV
         else:
-            rise_db = (_RISE_SPEAKING_DB_S if self.is_open else _RISE_DB_S) * frame_ms / 1000
-            floor = min(floor + rise_db, level_dbov)
-        self._floor_dbov = min(max(floor, _FLOOR_DBOV[0]), _FLOOR_DBOV[1])
+            floor += (_RISE_SPEAKING_DB_S if self.is_open else _RISE_DB_S) * frame_ms / 1000
+            self._floor_dbov = min(floor, level_dbov, _FLOOR_MOST_DBOV)

@@ -98,13 +98,14 @@ class Pipeline:
         self._make_decoder = make_decoder
         self._decoder: Decoder | None = None
         self._gate: EnergyGate | None = EnergyGate()
+        self._events: deque[PipelineEvent] = deque()
         self._playout = Playout(
             timestamp=timestamp,
             make_encoder=make_encoder,
             produce=_produce_of(agent),
             produce_hz=agent.rate_hz,
+            events=self._events,
         )
-        self._events: deque[PipelineEvent] = deque()
         self._is_begun = False
         self._position = 0  # of the next frame, in samples at 48 kHz since the first one
         self._timestamp = 0  # that it should have
@@ -136,6 +137,14 @@ class Pipeline:
     def receive(self, packet: RtpPacket, level: bytes | None, now: float) -> None:
         """One packet of the client's audio; level: its ssrc-audio-level element (RFC 6464), if it has one."""
         self._heard_s = now
+        level_dbov = None if level is None else audio_level(level)[1]
+        if packet.payload_type == self._opus and self._buffer.passes(packet.sequence, packet.timestamp):
+            self._take_audio(packet.timestamp, packet.payload, level_dbov)
+        else:
+            self._insert(packet, level_dbov, now)
+
+    def _insert(self, packet: RtpPacket, level_dbov: int | None, now: float) -> None:
+        """What is not Opus in order."""
         payload, kind = packet.payload, _AUDIO
         if packet.payload_type == self._red:
             newest = self._open_red(packet, now)
@@ -146,7 +155,6 @@ class Pipeline:
             kind = _DIGIT_MARKED if packet.marker else _DIGIT
         elif packet.payload_type != self._opus:
             kind = _NOTHING
-        level_dbov = None if level is None else audio_level(level)[1]
         if self._buffer.passes(packet.sequence, packet.timestamp):
             self._take(packet.timestamp, (kind, payload, level_dbov))
             return
@@ -189,10 +197,14 @@ class Pipeline:
 
     def get_timer(self) -> float | None:
         """When to call handle_timer and frames_to_send; in the past: at once."""
-        gate = self._gate
-        shuts_s = self._heard_s + gate.silence_s if gate is not None and gate.is_open else None
-        times = (self._playout.get_timer(), self._buffer.get_timer(), shuts_s)
-        return min((time for time in times if time is not None), default=None)
+        due, gap_s, gate = self._playout.get_timer(), self._buffer.get_timer(), self._gate
+        if gap_s is not None and (due is None or gap_s < due):
+            due = gap_s
+        if gate is not None and gate.is_open:
+            shuts_s = self._heard_s + gate.silence_s
+            if due is None or shuts_s < due:
+                due = shuts_s
+        return due
 
     def handle_timer(self, now: float) -> None:
         """A gap has waited long enough; or nothing comes any more while the user seemed to speak."""
@@ -203,7 +215,7 @@ class Pipeline:
 
     def next_event(self) -> PipelineEvent | None:
         """The oldest event, None when there is none."""
-        return self._events.popleft() if self._events else self._playout.next_event()
+        return self._events.popleft() if self._events else None
 
     # ---- inside: order and repair -----------------------------------------------------------------
 

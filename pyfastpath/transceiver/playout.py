@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from pyfastpath.transceiver.opus import CLOCK_HZ, FRAME_SAMPLES, Encoder
 
 FRAME_S: Final = FRAME_SAMPLES / CLOCK_HZ
 LATE_S: Final = 3 * FRAME_S
+_LATE_SAMPLES: Final = 3 * FRAME_SAMPLES
 
 Frame = tuple[bytes, int, bool]  # payload, RTP timestamp, marker
 
@@ -97,6 +98,7 @@ class Playout:
     """One call's way out. timestamp: where RTP time begins, random. make_encoder: rate -> Encoder.
 
     produce: asked for each frame of an agent that speaks all the time, at `produce_hz`; None is silence.
+    events: where its events go, should somebody else's be among them.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Playout:
         make_encoder: Callable[[int], Encoder] = Encoder,
         produce: Callable[[int], Pcm | None] | None = None,
         produce_hz: int = 24_000,
+        events: deque[Any] | None = None,
     ) -> None:
         self._first_timestamp = timestamp
         self._make_encoder = make_encoder
@@ -115,7 +118,7 @@ class Playout:
         self._loss_percent = 0
         self._responses: deque[_Response] = deque()
         self._ready: list[tuple[bytes, int]] = []  # Opus packets of the agent's own, with their samples
-        self._events: deque[PlayoutEvent] = deque()
+        self._events: deque[PlayoutEvent] = deque() if events is None else events
         self._began_s: float | None = None
         self._due_s = 0.0  # when the next frame's time has come
         self._position = 0  # of the next frame, in samples since `start`
@@ -203,23 +206,17 @@ class Playout:
         """The agent's own packets, one after the other; RTP time follows the clock when it fell behind. What
         comes all at once, as an echo does after a gap that was waited for, is no silence."""
         assert self._began_s is not None
-        here = int((now - self._began_s) * CLOCK_HZ)
-        waiting = sum(samples for _, samples in self._ready) - self._ready[-1][1]
-        behind = here - self._position - waiting > LATE_S * CLOCK_HZ
-        if behind:
-            self._position = here
-        for payload, samples in self._ready:
+        ready, self._ready = self._ready, []
+        here, position = int((now - self._began_s) * CLOCK_HZ), self._position
+        waiting = sum([samples for _, samples in ready[:-1]]) if len(ready) > 1 else 0
+        if here - position - waiting > _LATE_SAMPLES:
+            position, self._is_resuming = here, True
+        for payload, samples in ready:
             if payload:
-                out.append(
-                    (
-                        payload,
-                        self._first_timestamp + self._position & 0xFFFFFFFF,
-                        behind or self._is_resuming,
-                    )
-                )
-                behind = self._is_resuming = False
-            self._position += samples
-        self._ready.clear()
+                out.append((payload, self._first_timestamp + position & 0xFFFFFFFF, self._is_resuming))
+                self._is_resuming = False
+            position += samples
+        self._position = position
         self._due_s = now
 
     def _pace(self, now: float, out: list[Frame]) -> None:

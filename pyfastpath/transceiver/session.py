@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final
 
 from pyfastpath.transceiver.agent import Agent, Event, Pcm
-from pyfastpath.transceiver.connection import Connection, Outgoing
+from pyfastpath.transceiver.connection import Connection, ConnectionEvent, Outgoing
 from pyfastpath.transceiver.counters import Counters
 from pyfastpath.transceiver.dialogue import (
     CancelResponse,
@@ -40,11 +41,13 @@ from pyfastpath.transceiver.path import Path
 from pyfastpath.transceiver.pipeline import (
     Dtmf,
     Pipeline,
+    PipelineEvent,
     PlayoutStarted,
     PlayoutStopped,
     SpeechStarted,
     SpeechStopped,
 )
+from pyfastpath.transceiver.playout import Frame
 from pyfastpath.wire.offer import AUDIO_LEVEL, Offer
 from pyfastpath.wire.rtp import RtpPacket
 
@@ -81,7 +84,8 @@ class Session:
         self.began_s = now
         self._deadline_s = now + SETUP_S
         self._heard_ssrc: int | None = None
-        self._wake_s: float | None = None
+        self._wake_s = inf
+        self._has_sent = False
         self._woken = woken
         self._is_busy = False
         self._wishes: deque[tuple[str, Any]] = deque()
@@ -104,15 +108,19 @@ class Session:
         """When to call handle_timer; None once it is closed."""
         if self.state == "closed":
             return None
-        times = (self.connection.get_timer(), self.pipeline.get_timer(), self._wake_s, self._deadline_s)
-        return min(time for time in times if time is not None)
+        due = self._wake_s if self._wake_s < self._deadline_s else self._deadline_s
+        time = self.connection.get_timer()
+        if time is not None and time < due:
+            due = time
+        time = self.pipeline.get_timer()
+        return time if time is not None and time < due else due
 
     def handle_timer(self, now: float) -> None:
         """Whatever is due: retransmissions, reports, the next frame, the agent's wish, a deadline."""
         self.connection.handle_timer(now)
         self.pipeline.handle_timer(now)
-        if self._wake_s is not None and self._wake_s <= now:
-            self._wake_s = None
+        if self._wake_s <= now:
+            self._wake_s = inf
             self.agent.woken()
         if self._deadline_s <= now:
             reasons: dict[State, str] = {
@@ -166,32 +174,44 @@ class Session:
         try:
             self._carry(now)
             if self.state == "live":
-                for payload, timestamp, marker in self.pipeline.frames_to_send(now):
-                    if self.connection.send_audio(payload, timestamp, marker, now):
-                        self._step("media_out", now)
-                self._carry(now)
+                frames = self.pipeline.frames_to_send(now)
+                if frames:
+                    self._send(frames, now)
         finally:
             self._is_busy = False
 
+    def _send(self, frames: list[Frame], now: float) -> None:
+        send_audio = self.connection.send_audio
+        for payload, timestamp, marker in frames:
+            if send_audio(payload, timestamp, marker, now) and not self._has_sent:
+                self._has_sent = True
+                self._step("media_out", now)
+        event = self.pipeline.next_event()
+        if event is not None:
+            self._follow_pipeline(event, now)
+            self._carry(now)
+
     def _carry(self, now: float) -> None:
-        """An agent that was told of the end hears nothing more, whatever still waits."""
-        while self.state not in ("closing", "closed") and (
-            self._from_connection(now)
-            or self._grant(now)
-            or self._from_pipeline(now)
-            or self._from_dialogue(now)
-        ):
-            pass
+        """What one part says may move another: back to the first one after each. An agent that was told of
+        the end hears nothing more, whatever still waits."""
+        connection, pipeline, wishes = self.connection, self.pipeline, self._wishes
+        while self.state not in ("closing", "closed"):
+            event = connection.next_event()
+            if event.__class__ is RtpPacket:  # there are thousands of these and few of the others
+                self._hear(event, now)
+            elif event is not None:
+                self._follow_connection(event, now)
+            elif wishes:
+                self._grant(*wishes.popleft(), now)
+            elif (said := pipeline.next_event()) is not None:
+                self._follow_pipeline(said, now)
+            elif not self._from_dialogue(now):
+                return
 
     # ---- from part to part ------------------------------------------------------------------------
 
-    def _from_connection(self, now: float) -> bool:
-        event = self.connection.next_event()
-        if event is None:
-            return False
-        if event.__class__ is RtpPacket:  # there are thousands of these and few of the others
-            self._hear(event, now)
-        elif isinstance(event, PathAdded | PathRemoved | DataReceived):
+    def _follow_connection(self, event: ConnectionEvent, now: float) -> None:
+        if isinstance(event, PathAdded | PathRemoved | DataReceived):
             if self.state == "created" and isinstance(event, PathAdded):
                 self._step("check", now)
                 self._enter("connecting", now)
@@ -210,7 +230,6 @@ class Session:
             self.pipeline.expect_loss(event.percent)
         elif isinstance(event, Ended):
             self.close(event.reason, now)
-        return True
 
     def _hear(self, packet: RtpPacket, now: float) -> None:
         if packet.ssrc != self._heard_ssrc:
@@ -221,10 +240,7 @@ class Session:
             self._heard_ssrc = packet.ssrc
         self.pipeline.receive(packet, packet.extension(self._level_extension), now)
 
-    def _from_pipeline(self, now: float) -> bool:
-        event = self.pipeline.next_event()
-        if event is None:
-            return False
+    def _follow_pipeline(self, event: PipelineEvent, now: float) -> None:
         if isinstance(event, SpeechStarted):
             self.dialogue.speech_started(event.at_ms, now)
             self.agent.user_started(event.at_ms)
@@ -239,7 +255,6 @@ class Session:
             self.dialogue.agent_event(
                 {"type": "input_audio_buffer.dtmf_event_received", "event": event.digit, "at_ms": event.at_ms}
             )
-        return True
 
     def _from_dialogue(self, now: float) -> bool:
         text = self.dialogue.next_event()
@@ -267,16 +282,12 @@ class Session:
             self.agent.cancel(played_ms)
         self.dialogue.playout_cleared(played_ms, now)
 
-    def _grant(self, now: float) -> bool:
+    def _grant(self, wish: str, value: Any, now: float) -> None:
         """What the agent asked for meanwhile."""
-        if not self._wishes:
-            return False
-        wish, value = self._wishes.popleft()
         if wish == "wake":
             self._wake_s = now + value
         elif wish == "hang_up":
             self.close(value, now)
-        return True
 
     # ---- steps and states -------------------------------------------------------------------------
 
@@ -314,9 +325,11 @@ class SessionCall:
             self._wish()
 
     def say_opus(self, payload: bytes, samples: int) -> None:
-        if self._session.state == "live":
-            self._session.pipeline.say_opus(payload, samples)
-            self._wish()
+        session = self._session
+        if session.state == "live":
+            session.pipeline.say_opus(payload, samples)
+            if not session._is_busy:
+                session._woken()
 
     def say_text(self, text: str) -> None:
         if self._session.state == "live":
