@@ -24,7 +24,7 @@ TRANSACTIONS_MAX: Final = 2048  # remembered; a client in trouble asks some 20 t
 PATHS_MAX: Final = 16
 PATH_SILENCE_S: Final = 60.0  # then it is forgotten
 MOVED_S: Final = 3.5  # a client checks the path it uses each 4 to 6 s (RFC 7675, section 5.1), or more often
-HOLD_S: Final = 7.0  # as long as a relay keeps a live flow for its client (20-wire): longer than it pauses
+HOLD_S: Final = 7.0  # as long as a relay keeps a flow against another request: longer than a client pauses
 GRACE_S: Final = 10.0  # credentials from before an ICE restart, after the new ones nominated
 
 # Of a server-side prflx candidate, the only kind our checks could be (RFC 8445, section 5.1.2.1).
