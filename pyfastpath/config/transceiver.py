@@ -149,7 +149,8 @@ def _ways_in(config: TransceiverConfig) -> Iterator[Mistake]:
 
 def _trunk(config: TransceiverConfig) -> Iterator[Mistake]:
     yield from check_trunk_keys(config.trunk_keys, config.trunk_key_id)
-    yield from check_endpoint(config.trunk_listen, ("trunk_listen",), any_port=True, reachable=True)
+    wrong = list(check_endpoint(config.trunk_listen, ("trunk_listen",), any_port=True, reachable=True))
+    yield from wrong
     known: list[Endpoint] = []
     for index, span in enumerate(config.relays):
         try:
@@ -160,10 +161,24 @@ def _trunk(config: TransceiverConfig) -> Iterator[Mistake]:
         yield from _relay(config, sockets[0], ("relays", index))
         known += sockets
     yield from check_twice(config.relays, "relays")
+    if not wrong:
+        yield from _reaches(Endpoint.parse(config.trunk_listen), known)
     if len(known) > RELAY_SOCKETS_MAX:
         yield Mistake(
             ("relays",), f"{len(known)} relay sockets, at most {RELAY_SOCKETS_MAX} fit", "Name fewer relays."
         )
+
+
+def _reaches(trunk: Endpoint, relays: list[Endpoint]) -> Iterator[Mistake]:
+    """The default is for one machine: from another one no relay could answer it."""
+    for relay in relays:
+        if trunk.family != relay.family or (trunk.address.is_loopback and not relay.address.is_loopback):
+            yield Mistake(
+                ("trunk_listen",),
+                f"a trunk on {trunk} reaches no relay on {relay}",
+                "Write an address of this machine that the relay can send to.",
+            )
+            return
 
 
 def _relay(config: TransceiverConfig, relay: Endpoint, path: Path) -> Iterator[Mistake]:

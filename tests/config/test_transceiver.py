@@ -25,6 +25,22 @@ MISTAKES = [  # what it is, the file, key, line, a word of the message, a word o
     ("too many relays", "relays = ['127.0.0.1:1-65']\n", "relays", 1, "65 relay sockets", "fewer"),
     ("no key beyond loopback", "relays = ['10.0.0.1:7']\n", "relays[0]", 1, "without key", "trunk_insecure"),
     ("trunk anywhere", RELAY + "trunk_listen = '0.0.0.0:5'\n", "trunk_listen", 2, "no address", "own"),
+    (
+        "trunk on loopback",
+        FAR + "trunk_listen = '127.0.0.1:0'\n",
+        "trunk_listen",
+        3,
+        "reaches no",
+        "relay can",
+    ),
+    (
+        "trunk of IPv4",
+        "relays = ['[::1]:7']\ntrunk_listen = '127.0.0.1:0'\n",
+        "trunk_listen",
+        2,
+        "no",
+        "Write",
+    ),
     ("trunk key", RELAY + f"trunk_keys = ['0:{KEY}']\ntrunk_key_id = 1\n", "trunk_key_id", 3, "id 1", "Name"),
     ("short trunk key", RELAY + "trunk_keys = ['0:00']\n", "trunk_keys[0].key", 2, "16 bytes", "openssl"),
     ("plain anywhere", "plain_listen = '0.0.0.0:5'\n", "plain_listen", 1, "no address", "own"),
@@ -120,9 +136,11 @@ def test_control_by_tcp_alone_makes_no_socket():
 
 def test_a_keyed_or_insecure_trunk_may_leave_the_machine(tmp_path):
     file = tmp_path / "t.toml"
-    file.write_text(FAR)
+    file.write_text(FAR + "trunk_listen = '10.0.0.2:7100'\n")
     assert load(file, kind=TransceiverConfig, environ={}).relay_sockets
-    file.write_text(f"relays = ['10.0.0.1:7000']\n[[trunk_keys]]\nid = 0\nkey = '{KEY}'\n")
+    file.write_text(
+        f"relays = ['10.0.0.1:7000']\ntrunk_listen = '10.0.0.2:0'\n[[trunk_keys]]\nid = 0\nkey = '{KEY}'\n"
+    )
     assert load(file, kind=TransceiverConfig, environ={}).trunk_keys[0].key.value == bytes(range(16))
 
 
