@@ -1,4 +1,4 @@
-# F1: what a client's datagram is, by its first byte (RFC 7983 section 7, as 10-relay section 2 uses it).
+# F1: what a client's datagram is, by its first byte (RFC 7983, section 7).
 from libc.stdint cimport uint8_t
 
 cdef enum:

@@ -35,6 +35,7 @@ cdef class Link:
     cdef int obey(self, uint32_t relay, const trunk_record *record) except -1
     cdef int refuse(self, int reason) except -1
     cdef int send_items(self, uint32_t relay, uint32_t count) except -1
+    cdef int lose(self, int error, uint32_t datagrams) except -1
     cdef int send_singly(self, uint32_t relay, const bundle_run *run) except -1
     cdef int send_control(self, uint32_t relay, const trunk_record *record) except -1
     cdef uint32_t index_of(self, tuple relay) except? 0xffffffff

@@ -1,4 +1,4 @@
-"""The transceiver's end of the trunk FT1 (20-wire): splits what relays send, bundles what goes to clients.
+"""The transceiver's end of the trunk FT1: splits what relays send, bundles what goes to clients.
 
     link = Link(fd, relays=[(address16, port, family)], keys={0: key}, epoch=epoch)
     for payload, path, ecn in link.receive(): ...
@@ -6,7 +6,7 @@
 
 A path is (relay, ingress, client), relay and client are (address16, port, family); `fd` is a bound,
 non-blocking UDP socket with UDP_GRO set. One thread uses a link. Pings are answered on the way; what is not
-believed is counted in `dropped` by reason.
+believed, and what the kernel does not take, is counted in `dropped` by reason.
 """
 from libc.stdint cimport int16_t, uint16_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -18,9 +18,9 @@ from fastpath.batch cimport (
     compose_endpoint, compose_segments)
 from fastpath.bundles cimport bundle, bundle_seal
 from fastpath.layout cimport (
-    FP_DATAGRAM_BYTES, FP_DROP_bad_record, FP_DROP_bad_trunk, FP_DROP_none, FP_DROP_untrusted_trunk,
-    FP_TRUNK_KEYS)
-from fastpath.linux cimport EINVAL, EIO, EMSGSIZE, monotonic_ns
+    FP_DATAGRAM_BYTES, FP_DROP_bad_record, FP_DROP_bad_trunk, FP_DROP_none, FP_DROP_send_blocked,
+    FP_DROP_send_failed, FP_DROP_untrusted_trunk, FP_TRUNK_KEYS)
+from fastpath.linux cimport EAGAIN, EINVAL, EIO, EMSGSIZE, ENOBUFS, monotonic_ns
 from fastpath.links cimport CONTROL_SEND_PONG, link_admit, link_control
 from fastpath.siphash cimport siphash128
 from fastpath.trunk cimport (
@@ -243,17 +243,30 @@ cdef class Link:
         for k in range(made):
             if self.runs[k].datagrams > 1 and outcome[k] in (EINVAL, EMSGSIZE, EIO):
                 self.send_singly(relay, &self.runs[k])
+            elif outcome[k]:
+                self.lose(outcome[k], self.runs[k].datagrams)
+        return 0
+
+    cdef int lose(self, int error, uint32_t datagrams) except -1:
+        """Trunk datagrams that the kernel did not take are gone, but not without a name."""
+        cdef uint32_t _
+        for _ in range(datagrams):
+            self.refuse(FP_DROP_send_blocked if error in (EAGAIN, ENOBUFS) else FP_DROP_send_failed)
         return 0
 
     cdef int send_singly(self, uint32_t relay, const bundle_run *run) except -1:
         """The same datagrams without UDP_SEGMENT; remembered for this relay."""
-        cdef uint32_t sent = 0
+        cdef uint32_t sent = 0, made = 0, k
         self.links[relay].gso_refused = 1
         while sent < run.length:
             compose(&self.outgoing, run.data + sent, min(<uint32_t>run.segment_bytes, run.length - sent))
             compose_endpoint(&self.outgoing, &self.addresses[relay])
             sent += run.segment_bytes
+            made += 1
         batch_send(&self.outgoing, self.fd)
+        for k in range(made):
+            if self.outgoing.outcome[k]:
+                self.lose(self.outgoing.outcome[k], 1)
         return 0
 
     cdef int send_control(self, uint32_t relay, const trunk_record *record) except -1:

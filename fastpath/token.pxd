@@ -1,4 +1,4 @@
-# F1: token T1 (20-wire): 22 characters of 0-9 A-Z a-z that are one AES block and the id of its key. The
+# F1: token T1: 22 characters of 0-9 A-Z a-z that are one AES block and the id of its key. The
 # ufrag travels in the clear, so looking up its characters may depend on them; what is decrypted is judged
 # by one comparison, and AES itself runs in constant time.
 from libc.stdint cimport int16_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t

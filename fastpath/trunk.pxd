@@ -1,4 +1,4 @@
-# F1: the trunk FT1 between relay and transceiver (20-wire): header, records, tag. All integers big endian.
+# F1: the trunk FT1 between relay and transceiver: header, records, tag. All integers big endian.
 #
 #   datagram  header record* [tag]
 #   header    'F' 'T' | version 1 | flags: bit 0 tagged, bits 1-2 key id | epoch u32 | sequence u32

@@ -1,4 +1,4 @@
-"""The trunk sink: stands where a transceiver would. It speaks FT1 (20-wire), answers Binding Requests inside
+"""The trunk sink: stands where a transceiver would. It speaks FT1, answers Binding Requests inside
 their records and pings, says every second that it is up, counts probes by flow and, in echo mode, returns
 them bundled. It believes any relay: it is a load tool and holds no sessions.
 """

@@ -10,6 +10,7 @@ from typing import Final
 
 from pyfastpath.signalling.errors import CallError
 from pyfastpath.signalling.sealing import Sealer
+from pyfastpath.types import TRAFFIC_CLASSES
 from pyfastpath.wire import token
 
 PREFIX: Final = "rtc_"
@@ -88,9 +89,9 @@ class Minter:
         self._kid = kid
         self._call_max_s = min(call_max_s, token.EXPIRY_AHEAD_MAX_S)
 
-    def mint(self, name: CallName, session: int, wall_s: int) -> str:
+    def mint(self, name: CallName, session: int, wall_s: int, *, has_data: bool = False) -> str:
         """A ufrag that leads to the transceiver of `name`; `session`: 36 fresh random bits, the sid or,
-        for an ICE restart, new ones."""
+        for an ICE restart, new ones. has_data: the call has a data channel, which is a class of its own."""
         return token.mint(
             self._key,
             self._kid,
@@ -99,4 +100,5 @@ class Minter:
             xcvr=name.xcvr,
             incarnation=name.incarnation,
             session=session,
+            traffic_class=TRAFFIC_CLASSES.index("voice_data" if has_data else "voice"),
         )

@@ -61,4 +61,7 @@ class Polling:
             return error.why or str(error)
         except RegistryError as error:
             return str(error)
+        except Exception as error:  # whatever it makes us stumble over: the next second asks again
+            log.exception("transceiver %s could not be asked", id)
+            return str(error) or type(error).__name__
         return ""

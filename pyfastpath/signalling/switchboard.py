@@ -113,7 +113,7 @@ class Switchboard:
             record.control,
             sid=name.sid_text,
             call=call_id,
-            ufrag=self._minter.mint(name, sid, int(time.time())),
+            ufrag=self._minter.mint(name, sid, int(time.time()), has_data=_has_data(offer)),
             offer=offer,
             candidates=self._candidates,
             session=session,
@@ -129,7 +129,7 @@ class Switchboard:
             record.control,
             name.sid_text,
             new_sid=CallName(name.cluster, name.xcvr, name.incarnation, sid).sid_text,
-            ufrag=self._minter.mint(name, sid, int(time.time())),
+            ufrag=self._minter.mint(name, sid, int(time.time()), has_data=_has_data(patch.text)),
             offer=patch.text,
             candidates=self._candidates,
         )
@@ -192,3 +192,8 @@ def _outcome(error: CallError) -> str:
     if error.code == "no_capacity":
         return "no_capacity"
     return "refused" if error.status < 500 else "failed"
+
+
+def _has_data(description: str) -> bool:
+    """Does it offer a data channel? Only for the token's class; the transceiver reads the offer properly."""
+    return "\nm=application " in description

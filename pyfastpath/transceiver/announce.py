@@ -50,7 +50,11 @@ class RelayDesk:
         """Until cancelled: be known there."""
         async with self._client() as http:
             while True:
-                await self._register(http)
+                try:
+                    await self._register(http)
+                except Exception:  # whatever a relay makes us stumble over: say so, and ask again
+                    log.exception("relay %s could not be asked", self.where)
+                    self.trouble = "a fault of ours: the log has it"
                 await asyncio.sleep(RETRY_S if self.trouble else CHECK_S)
 
     async def leave(self) -> None:
@@ -93,6 +97,8 @@ class RelayDesk:
         try:
             async with http.request(method, url, json=body) as reply:
                 said = await reply.json() if reply.content_type == "application/json" else {}
+                if not isinstance(said, dict):
+                    raise FastpathError("its answer is no JSON object: is it a relay?")
                 if reply.status >= 400:
                     message = said.get("error", {}).get("message", f"HTTP {reply.status}")
                     raise FastpathError(f"it refuses {method} /v1/backends: {message}")
@@ -172,7 +178,10 @@ class Announcer:
             # A relay that does not know us yet would count each state record as one it cannot trust.
             if not self.desks or any(desk.is_known for desk in self.desks):
                 self._member.tell_relays(self._endpoint)
-            await self._announce()
+            try:
+                await self._announce()
+            except Exception:  # as above: who falls silent here gets no call any more
+                log.exception("the registry could not be told")
             with contextlib.suppress(TimeoutError):
                 # wait_for, cancelled in the moment of a change, would swallow the cancellation (Python 3.11).
                 async with asyncio.timeout(ANNOUNCE_EVERY_S):

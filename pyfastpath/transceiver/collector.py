@@ -37,8 +37,7 @@ class TransceiverCollector(Collector):
         counters = self._endpoint.counters
         yield from _sessions(counters, self._endpoint.capacity)
         yield from _datagrams(counters)
-        trunk = self._endpoint.trunk
-        yield by_name(metrics.TRANSCEIVER_TRUNK_DROPPED, trunk.dropped if trunk is not None else {})
+        yield by_name(metrics.TRANSCEIVER_TRUNK_DROPPED, _dropped_at_sockets(self._endpoint))
         yield from _media(counters)
         yield alone(metrics.TRANSCEIVER_READY, not self._unready())
         yield alone(metrics.TRANSCEIVER_DRAINING, self._endpoint.is_draining)
@@ -46,6 +45,14 @@ class TransceiverCollector(Collector):
         yield info(
             metrics.TRANSCEIVER_BUILD_INFO, {"version": __version__, "python": platform.python_version()}
         )
+
+
+def _dropped_at_sockets(endpoint: Endpoint) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for socket in (endpoint.trunk, endpoint.plain):
+        for reason, count in (socket.dropped if socket is not None else {}).items():
+            total[reason] = total.get(reason, 0) + count
+    return total
 
 
 def _sessions(counters: Counters, capacity: int) -> Iterator[Family]:

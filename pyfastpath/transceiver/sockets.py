@@ -117,7 +117,7 @@ class PlainSocket:
     def __init__(self, address: Endpoint) -> None:
         self._socket = bind_udp(address)
         self.address = _address_of(self._socket)
-        self.refused = 0  # datagrams the kernel did not take
+        self.dropped = {"send_failed": 0}  # datagrams the kernel did not take
 
     def fileno(self) -> int:
         """For the event loop."""
@@ -142,7 +142,7 @@ class PlainSocket:
             try:
                 self._socket.sendto(data, (str(client.address), client.port))
             except OSError:
-                self.refused += 1
+                self.dropped["send_failed"] += 1
 
     def close(self) -> None:
         """Nothing is received or sent any more."""

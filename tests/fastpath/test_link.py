@@ -261,3 +261,11 @@ def test_an_address_is_sixteen_bytes(relay):
 def test_the_key_to_sign_with_must_be_one_of_the_keys(relay):
     with pytest.raises(ValueError, match="key_id 0 is none of keys"):
         relay({1: KEY})
+
+
+def test_what_the_kernel_does_not_take_is_counted(relay):
+    made = relay()
+    path = (made.end, 0, (CLIENT.address16, CLIENT.port, 4))
+    made.other.close()
+    made.link.send([(path, bytes(1000), True)] * 3)
+    assert made.link.dropped == {"send_failed": 3}

@@ -27,6 +27,7 @@ class Endpoint:
 
     counters: Counters = field(default_factory=Counters)
     trunk: Trunk | None = None
+    plain: Any = None
     capacity: int = 7
     is_draining: bool = False
 

@@ -84,7 +84,7 @@ def test_plain_datagrams_have_a_path_without_relay():
         assert (data, path[0], client_of(path).port) == (b"hello", None, client.getsockname()[1])
         ours.send([(path, b"there", True), (path, bytes(70_000), True)])
         assert client.recv(2048) == b"there"
-    assert ours.refused == 1
+    assert ours.dropped == {"send_failed": 1}
     assert ours.receive() == []
     ours.close()
 

@@ -35,6 +35,7 @@ CLOSE_S: Final = 2.0
 HEARTBEAT_S: Final = 20.0  # a server that vanished without a word is noticed within one and a half of these
 MESSAGE_BYTES_MAX: Final = 16 * 1024 * 1024
 WAITING_MAX: Final = 500  # ten seconds of frames that the server does not take
+WAITING_BYTES_MAX: Final = 4 * 1024 * 1024  # the client's events may be long, too
 SILENCE_MS: Final = 200  # without frames for so long, the server hears silence: its turn detection needs it
 GAP_MS_MAX: Final = 2_000
 FAREWELL_S: Final = (
@@ -148,6 +149,7 @@ class WebSocketAgent(Agent):
         self._server = server
         self._task: asyncio.Task[None] | None = None
         self._to_send: asyncio.Queue[bytes] = asyncio.Queue(WAITING_MAX)
+        self._waiting_bytes = 0
         self._is_lost = False
         self._heard_ms: int | None = None  # how far the audio has come that the server got
         self._has_heard = False  # since the last look at the clock
@@ -213,10 +215,12 @@ class WebSocketAgent(Agent):
     def _send(self, event: Event) -> None:
         if self._is_lost:
             return
-        try:
-            self._to_send.put_nowait(msgspec.json.encode(event))
-        except asyncio.QueueFull:
+        text = msgspec.json.encode(event)
+        if self._to_send.full() or self._waiting_bytes + len(text) > WAITING_BYTES_MAX:
             self._lose(AgentLostError("The agent's server takes no more audio"))
+            return
+        self._waiting_bytes += len(text)
+        self._to_send.put_nowait(text)
 
     # ---- from the server --------------------------------------------------------------------------
 
@@ -238,7 +242,9 @@ class WebSocketAgent(Agent):
     async def _write(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         try:
             while True:
-                await websocket.send_str((await self._to_send.get()).decode())
+                text = await self._to_send.get()
+                self._waiting_bytes -= len(text)
+                await websocket.send_str(text.decode())
         except (aiohttp.ClientError, OSError):
             await websocket.close()  # the reader learns it and says so
 
