@@ -135,7 +135,7 @@ TRANSCEIVER_CONSERVATION = _transceiver(
     "gauge", "conservation_error_datagrams", "received - used - dropped: anything but 0 is a bug"
 )
 TRANSCEIVER_TRUNK_DROPPED = _transceiver(
-    "counter", "trunk_dropped", "Trunk datagrams and records not believed, and datagrams the kernel did not take, by reason", "reason"
+    "counter", "trunk_dropped", "Of the trunk: not believed, or not taken by the kernel, by reason", "reason"
 )
 TRANSCEIVER_HANDSHAKE = _transceiver(
     "histogram", "handshake_seconds", "First DTLS record to the end of the handshake"

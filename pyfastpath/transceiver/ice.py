@@ -24,8 +24,8 @@ TRANSACTIONS_MAX: Final = 2048  # remembered; a client in trouble asks some 20 t
 PATHS_MAX: Final = 16
 PATH_SILENCE_S: Final = 60.0  # then it is forgotten
 # Then a request from elsewhere says that the client has moved. Clients check what they use each 2.5 s
-# (browsers) or each 4 to 6 s (RFC 7675, section 5.1): one of the latter may be moved too early by a check that
-# was lost, to another path that has proven to be its own.
+# (browsers) or each 4 to 6 s (RFC 7675, section 5.1): one of the latter may be moved too early by a lost
+# check, to another path that has proven to be its own.
 MOVED_S: Final = 3.5
 HOLD_S: Final = 7.0  # as long as a relay keeps a flow against another request: longer than a client pauses
 GRACE_S: Final = 10.0  # credentials from before an ICE restart, after the new ones nominated
