@@ -1,4 +1,4 @@
-"""Packing records into trunk datagrams, and datagrams into runs of equal size (trunk FT1, told in pyfastpath/wire/trunk.py).
+"""Packing records into trunk datagrams, and datagrams into runs of equal size (trunk FT1).
 
 A bundle holds only what is at hand: nothing waits for it. A run leaves with one sendmsg and UDP_SEGMENT,
 which wants equal segments (the last may be shorter); a bundle is padded with zeros to its run's size where
