@@ -268,6 +268,7 @@ def test_a_bad_offer_is_refused_with_its_line():
         (certificate().fingerprint[1].hex(":").upper(), ":".join(["0A"] * 32), "bad_fingerprint"),
         ("a=mid:1", "a=mid:7", "bad_sdp"),
     ],
+    ids=["another certificate", "other sections"],
 )
 def test_an_ice_restart_by_another_connections_offer_is_refused(before, after, code):
     """Nobody would answer its handshake, and its checks would keep a dead call."""
