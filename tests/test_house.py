@@ -444,7 +444,21 @@ def test_the_relay_alone_pulls_neither_aiortc_nor_plots():
 
 @pytest.mark.parametrize(
     "target",
-    "run run-aiortc build test lint purity debug asan bench-smoke bench-calls bench-setup docs help".split(),
+    [
+        "run",
+        "run-aiortc",
+        "build",
+        "test",
+        "lint",
+        "purity",
+        "debug",
+        "asan",
+        "bench-smoke",
+        "bench-calls",
+        "bench-setup",
+        "docs",
+        "help",
+    ],
 )
 def test_the_makefile_has_every_target_and_help_says_what_it_does(target):
     assert re.search(rf"^{target}:.*## \S", (ROOT / "Makefile").read_text(), re.MULTILINE)
