@@ -177,6 +177,10 @@ class Session:
                 frames = self.pipeline.frames_to_send(now)
                 if frames:
                     self._send(frames, now)
+                event = self.pipeline.next_event()  # also without a frame: a response may end in silence
+                if event is not None:
+                    self._follow_pipeline(event, now)
+                    self._carry(now)
         finally:
             self._is_busy = False
 
@@ -186,10 +190,6 @@ class Session:
             if send_audio(payload, timestamp, marker, now) and not self._has_sent:
                 self._has_sent = True
                 self._step("media_out", now)
-        event = self.pipeline.next_event()
-        if event is not None:
-            self._follow_pipeline(event, now)
-            self._carry(now)
 
     def _carry(self, now: float) -> None:
         """What one part says may move another: back to the first one after each. An agent that was told of

@@ -309,3 +309,14 @@ def test_loss_that_the_client_reports_reaches_the_encoder(monkeypatch):
         report = rtcp.build_compound([rtcp.ReceiverReport(call.client.ssrc, (block,))])
         call.up(call.client.srtp.protect_rtcp(report))
     assert told == [25, 0]
+
+
+def test_a_response_without_audio_ends_at_once():
+    agent = Recorder()
+    agent.respond = lambda request: agent.call.finish()
+    call = Call(agent)
+    call.connect()
+    call.made.session.data_opened(call.now)
+    call.made.session.receive_text('{"type": "response.create"}', call.now)
+    call.settle()
+    assert "response.done" in [text["type"] for text in call.texts]
