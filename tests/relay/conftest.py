@@ -9,6 +9,7 @@ import pytest
 from pyfastpath.config import RelayConfig, load
 from pyfastpath.relay.relay import Relay
 from tests.support.plain_call import endpoint_text, udp_end
+from tests.support.relay import free_port
 
 MakeConfig = Callable[..., RelayConfig]
 
@@ -19,7 +20,8 @@ def make_config(tmp_path: Path) -> MakeConfig:
 
     def make(**changed: object) -> RelayConfig:
         flags: dict[str, object] = {
-            "listen": ["127.0.0.1:0"],
+            # Not port 0: the kernel may give SO_REUSEPORT sockets the port of another test's relay.
+            "listen": [f"127.0.0.1:{free_port(socket.SOCK_DGRAM)}"],
             "shards": "2",
             "workers": "1",
             "pin": "false",

@@ -123,7 +123,8 @@ def test_a_small_receive_buffer_is_warned_about(
 
 
 def test_what_an_opened_relay_can_follow(make_config: MakeConfig) -> None:
-    old, new = make_config(), make_config(shards="4", coalesce_us="9", trunk_port="5000")
+    same = {"listen": ["127.0.0.1:3478"]}
+    old, new = make_config(**same), make_config(**same, shards="4", coalesce_us="9", trunk_port="5000")
     effective, fixed = followed(old, new)
     assert set(fixed) == {"shards", "trunk_port"}
     assert (effective.shards, effective.trunk_port, effective.coalesce_us) == (2, 0, 9)
