@@ -276,10 +276,8 @@ def test_a_bad_flag_names_itself():
 
 
 def test_variables_of_kubernetes_are_not_ours():
-    load(
-        environ={"PYFASTPATH_RELAY_PORT_9478_TCP": "tcp://10.0.0.1:9478", "PYFASTPATH_SERVICE_HOST": "x"},
-        cpus=4,
-    )
+    theirs = {"PYFASTPATH_RELAY_PORT_9478_TCP": "tcp://10.0.0.1:9478", "PYFASTPATH_SERVICE_HOST": "x"}
+    assert load(environ=theirs, cpus=4) == load(environ={}, cpus=4)
 
 
 def test_flag_beats_environment_beats_file_beats_default(tmp_path):
