@@ -34,6 +34,16 @@ class WireError(FastpathError):
     """Bytes that are not what they claim to be (STUN, token, trunk, SDP)."""
 
 
+class PcapError(WireError):
+    """A capture file that is damaged, cut off or none at all. `offset` is the byte where it is noticed."""
+
+    exit_code = 2
+
+    def __init__(self, message: str, hint: str = "", *, offset: int = 0) -> None:
+        super().__init__(message, hint)
+        self.offset = offset
+
+
 class LayoutError(FastpathError):
     """Shared memory of another layout version, or memory that is no table at all."""
 

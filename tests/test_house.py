@@ -40,10 +40,10 @@ PYFASTPATH_FLOORS = [
     "types errors histogram",
     "access config listeners metrics log",
     "exposition",
-    "wire.demux wire.red wire.rtcp wire.rtp wire.sdp wire.section wire.siphash wire.stun wire.token "
-    "wire.twcc relay.layout",
-    "wire.trunk wire.offer",
-    "wire.answer",
+    "wire.bytestream wire.demux wire.frames wire.red wire.rtcp wire.rtp wire.sdp wire.section wire.siphash "
+    "wire.stun wire.token wire.twcc relay.layout",
+    "wire.trunk wire.offer wire.pcapng",
+    "wire.answer wire.pcap",
     "registry.record",
     "registry.file registry.memory registry.remote",
     "registry.opening",
