@@ -41,6 +41,7 @@ cdef void batch_attach_datagrams(receive_batch *batch, fp_datagram_area *area) n
 cdef void batch_attach_trunk(receive_batch *batch, fp_trunk_area *area) noexcept nogil
 cdef uint32_t batch_receive(receive_batch *batch, int fd, uint16_t source) noexcept nogil
 cdef void batch_arrival(const receive_batch *batch, uint32_t index, arrival *out) noexcept nogil
+cdef void batch_ask_stamps(int fd, bint wanted) noexcept nogil
 cdef void batch_settle(receive_batch *batch) noexcept nogil
 cdef uint32_t batch_owed(receive_batch *batch) noexcept nogil
 

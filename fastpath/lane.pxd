@@ -25,6 +25,7 @@ ctypedef struct lane_state:
     shard_state *shard
     uint32_t listeners
     int client_fds[FP_LISTENERS]
+    uint32_t turns[FP_LISTENERS]    # receives so far
     int only_ingress[FP_LISTENERS]  # the ingress of a listener bound to one address; -1: a wildcard
     int trunk_fd                    # -1: no trunk
     int *plain_fds                  # [pool index]: all shards', a copied flow is sent from its sibling's port

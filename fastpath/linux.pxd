@@ -61,6 +61,7 @@ cdef extern from "<sys/socket.h>" nogil:
         SO_SNDBUF
         SO_RCVBUF
         SCM_TIMESTAMPNS
+        SO_TIMESTAMPNS
         MSG_DONTWAIT
         MSG_TRUNC
         MSG_WAITFORONE

@@ -8,7 +8,7 @@ from libc.string cimport memset
 
 from fastpath.address cimport client_from_sockaddr, client_hash, endpoint_equal
 from fastpath.batch cimport (
-    batch_arrival, batch_receive, batch_send, batch_settle, compose, compose_endpoint, compose_segments,
+    batch_arrival, batch_ask_stamps, batch_receive, batch_send, batch_settle, compose, compose_endpoint, compose_segments,
     compose_traffic_class, connect_to, send_alone)
 from fastpath.bundles cimport bundle, bundle_run, bundle_seal
 from fastpath.counters cimport count_batch, counters_publish
@@ -23,9 +23,20 @@ from fastpath.ports cimport ports_owns
 from fastpath.trunk cimport TRUNK_CONTROL, trunk_record
 
 
+cdef enum:
+    STAMP_TURNS = 8                 # batches of which one gives residence times
+
+
 cdef uint32_t serve_clients(lane_state *lane, uint16_t listener, uint32_t now_ms) noexcept nogil:
-    """One batch from one listener; gives how many datagrams came."""
-    cdef uint32_t received = batch_receive(&lane.from_clients, lane.client_fds[listener], listener)
+    """One batch from one listener; gives how many datagrams came. Every eighth is asked when it arrived."""
+    cdef bint stamped = lane.turns[listener] % STAMP_TURNS == 0
+    cdef uint32_t received
+    if stamped:
+        batch_ask_stamps(lane.client_fds[listener], True)
+    received = batch_receive(&lane.from_clients, lane.client_fds[listener], listener)
+    if stamped:
+        batch_ask_stamps(lane.client_fds[listener], False)
+    lane.turns[listener] += 1
     if received:
         count_batch(&lane.shard.counters, FP_UP, received)
         forward_clients(lane, now_ms)
