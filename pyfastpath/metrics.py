@@ -79,7 +79,10 @@ ROUTES_MAX = _gauge("routes_max", "Session routes that can be installed")
 
 BATCH = Metric("fastpath_batch_datagrams", "histogram", "Datagrams one receive call brought", SHARD_DIRECTION)
 RESIDENCE = Metric(
-    "fastpath_residence_seconds", "histogram", "Kernel receive timestamp to send, a datagram", SHARD_DIRECTION
+    "fastpath_residence_seconds",
+    "histogram",
+    "Kernel receive timestamp to send, a datagram (of clients: every eighth batch)",
+    SHARD_DIRECTION,
 )
 RECEIVE_BUFFER = _gauge(
     "receive_buffer_bytes", "Smallest receive buffer the kernel granted to a socket", SHARD
