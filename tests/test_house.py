@@ -28,7 +28,7 @@ FASTPATH_FLOORS = [
     "counters routes transactions links bundles",
     "flows provisional ports backends settings",
     "shard",
-    "lifecycle sweep",
+    "lifecycle sweep tap",
     "forward",
     "batch",
     "lane",
@@ -94,9 +94,9 @@ PYFASTPATH_FLOORS = [
     "signalling.admin signalling.front signalling.health",
     "signalling.app",
     "signalling.gateway",
-    "tools.admin tools.children tools.doctor tools.edge tools.pcap tools.relay_numbers tools.settings "
-    "tools.tokens tools.tones",
-    "tools.ctl tools.explain tools.selfcall",
+    "tools.admin tools.children tools.doctor tools.edge tools.gate tools.junit tools.pcap "
+    "tools.relay_numbers tools.settings tools.tokens tools.tones",
+    "tools.ctl tools.explain tools.own_relay tools.selfcall",
     "tools.verdict",
     "tools.up",
     "cli",
