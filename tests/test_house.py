@@ -95,7 +95,8 @@ PYFASTPATH_FLOORS = [
     "signalling.app",
     "signalling.gateway",
     "tools.admin tools.children tools.doctor tools.edge tools.gate tools.junit tools.pcap "
-    "tools.relay_numbers tools.settings tools.tokens tools.tones",
+    "tools.relay_numbers tools.replay.calls tools.replay.rewrite tools.settings tools.tokens tools.tones",
+    "tools.replay.names",
     "tools.ctl tools.explain tools.own_relay tools.selfcall",
     "tools.verdict",
     "tools.up",
