@@ -17,10 +17,11 @@ from pyfastpath.errors import FastpathError, WireError
 from pyfastpath.relay.backends import name_hash
 from pyfastpath.relay.decision import RelayModel
 from pyfastpath.relay.rules import Backend, Decision, Route, Tables, explain_ufrag
-from pyfastpath.tools.pcap import Datagram, read_pcap
+from pyfastpath.tools.pcap import read_pcap
 from pyfastpath.types import Endpoint
 from pyfastpath.wire import stun
 from pyfastpath.wire.demux import Kind, demux
+from pyfastpath.wire.frames import Datagram
 
 KINDS = {Kind.NOT_WEBRTC: "not WebRTC", Kind.STUN: "STUN", Kind.DTLS: "DTLS", Kind.RTP: "RTP/RTCP"}
 HEX_DIGITS_LEAST = 24  # 12 bytes, an RTP header; a token has 22 characters

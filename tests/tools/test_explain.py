@@ -144,6 +144,6 @@ def test_on_the_command_line(tmp_path, capsys):
     assert run(["explain", "abcdefgh", "-c", str(file), "--route", "web1"]) == 0
     assert "forward to web1" in capsys.readouterr().out
     assert run(["explain", "abcdefgh", "-c", str(file)]) == 1
-    (tmp_path / "broken.pcap").write_bytes(b"\xd4\xc3\xb2\xa1" + bytes(30))
-    assert run(["explain", str(tmp_path / "broken.pcap"), "-c", str(file)]) == 1
+    (tmp_path / "broken.pcap").write_bytes(b"\xd4\xc3\xb2\xa1\x02\0\x04\0" + bytes(26))
+    assert run(["explain", str(tmp_path / "broken.pcap"), "-c", str(file)]) == 2
     assert "byte 24" in capsys.readouterr().err
