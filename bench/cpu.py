@@ -1,4 +1,4 @@
-"""CPU time of a process and all it started, in nanoseconds; and which CPUs do what in a smoke run."""
+"""CPU time of a process and all it started, or of a whole core, in nanoseconds; and which CPU does what."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 RELAY_CPU = 0
 LOAD_CPU = 1
+TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 def tree(pid: int) -> list[int]:
@@ -38,12 +39,18 @@ def used_ns(pid: int) -> int:
 
 def busy_ns(cpu: int) -> int:
     """Nanoseconds one CPU was not idle, whoever used it (steal left out)."""
-    for line in Path("/proc/stat").read_text().splitlines():
-        name, *fields = line.split()
-        if name == f"cpu{cpu}":
-            user, nice, system, _idle, _iowait, irq, softirq = map(int, fields[:7])
-            return (user + nice + system + irq + softirq) * (1_000_000_000 // os.sysconf("SC_CLK_TCK"))
-    raise ValueError(f"this machine has no CPU {cpu}: the smoke run needs two")
+    user, nice, system, _idle, _iowait, irq, softirq, *_ = _stat(cpu)
+    return (user + nice + system + irq + softirq) * TICK_NS
+
+
+def spare_ns(cpu: int) -> int:
+    """Nanoseconds one CPU did nothing or was not ours to use: idle + iowait + steal, in ticks of 10 ms.
+
+    Wall time minus this is what a whole core worked, softirq included. The kernel adds idle time up exactly
+    and the time of short softirqs by sampling at ticks, so this is the better side to count from.
+    """
+    fields = _stat(cpu)
+    return (fields[3] + fields[4] + fields[7]) * TICK_NS
 
 
 @contextmanager
@@ -55,6 +62,15 @@ def pinned(cpu: int) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def _stat(cpu: int) -> list[int]:
+    """user nice system idle iowait irq softirq steal … of one CPU since the start, in ticks."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *fields = line.split()
+        if name == f"cpu{cpu}":
+            return list(map(int, fields))
+    raise ValueError(f"this machine has no CPU {cpu}: a benchmark needs two")
 
 
 def _tasks(pid: int) -> list[Path]:
