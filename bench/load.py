@@ -12,6 +12,7 @@ from fastpath.generator import Generator
 from fastpath.sink import Sink
 from fastpath.trunk_sink import TrunkSink
 
+from bench.contestants.contract import Running
 from bench.cpu import RELAY_CPU, busy_ns, used_ns
 
 SIZE_BYTES = 172
@@ -73,13 +74,15 @@ class Load:
         self.ufrags = [f"{serial:06d}FastpathBenchRun" for serial in range(flows)]
         self.generator: Any = None
 
-    def open_flows(self, relay: tuple[str, int]) -> None:
-        """Makes the generator and confirms every flow by a Binding Request and its answer."""
+    def open_flows(self, relay: Running) -> None:
+        """Makes the generator and confirms every flow in the relay's own way of setting them up."""
         ufrags = [ufrag.encode() for ufrag in self.ufrags]
-        self.generator = Generator(relay, ufrags, size_bytes=SIZE_BYTES, acknowledged=self.acknowledged)
+        self.generator = Generator(
+            relay.listen, ufrags, size_bytes=SIZE_BYTES, acknowledged=self.acknowledged, **relay.generator
+        )
         thread = self._serve(echo=False)
         try:
-            confirmed = self.generator.setup(timeout_ms=SETUP_TIMEOUT_MS)
+            confirmed = relay.open_flows(self.generator, self.sink, SETUP_TIMEOUT_MS)
         finally:
             self._rest(thread)
         if confirmed != len(ufrags):

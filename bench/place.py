@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import random
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -82,7 +83,8 @@ class Place:
     def free_port(self, kind: socket.SocketKind, ip: str = "") -> int:
         """A port nobody has now on `ip` (default relay_ip), below those the kernel gives to clients."""
         with self.inside():
-            for port in range(20_000 + os.getpid() % 10_000, 32_768):
+            for _ in range(100):  # at random: two that are asked for one after the other differ
+                port = random.randrange(20_000, 32_768)
                 with socket.socket(socket.AF_INET, kind) as probe:
                     try:
                         probe.bind((ip or self.relay_ip, port))

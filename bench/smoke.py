@@ -19,10 +19,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from bench.contestants import Contestant, contestants, limits
+from bench.contestants import Contestant, Running, able, limits, rivals
 from bench.cpu import LOAD_CPU, RELAY_CPU
 from bench.load import SIZE_BYTES, WINDOW, Load, Sample, Shape
 from bench.machine import card, commit
+from bench.place import Place
 from bench.report import report
 
 ROOT = Path(__file__).parent.parent
@@ -40,7 +41,7 @@ def own_rates(rounds: int) -> dict[str, list[Sample]]:
     for _ in range(rounds):
         load = Load("plain", FLOWS)
         try:
-            load.open_flows(load.backend)
+            load.open_flows(Running(load.backend, os.getpid()))
             for shape in (OWN_UP, OWN_ECHO):
                 found[shape.name].append(load.measure(shape, None, WARMUP_S, MEASURE_S))
         finally:
@@ -63,10 +64,9 @@ def one_turn(contestant: Contestant, shapes: list[Shape]) -> dict[str, Sample]:
     """One relay, started anew, takes every workload."""
     load = Load(contestant.upstream, FLOWS)
     try:
-        with tempfile.TemporaryDirectory() as directory:  # noqa: SIM117  the relay must end before its files
-            with contestant.start(Path(directory), load.backend, load.ufrags) as (relay, pid):
-                load.open_flows(relay)
-                return {shape.name: load.measure(shape, pid, WARMUP_S, MEASURE_S) for shape in shapes}
+        with contestant.start(Place(), load.backend, load.ufrags) as running:
+            load.open_flows(running)
+            return {shape.name: load.measure(shape, running.pid, WARMUP_S, MEASURE_S) for shape in shapes}
     finally:
         load.close()
 
@@ -125,12 +125,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.smoke", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of A B C")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the JSON and the table")
-    parser.add_argument("--limits", action="store_true", help="the C forwarders of bench/peers/c_mmsg too")
+    parser.add_argument("--limits", action="store_true", help="the C forwarders of bench/peers/c too")
     arguments = parser.parse_args()
     check_machine()
     machine, version, began = card(), commit(), datetime.now(UTC)
-    ready, left_out = contestants()
-    ready += limits() if arguments.limits else []
+    ready, left_out = able(rivals() + (limits() if arguments.limits else []))
     small = micro()
     os.sched_setaffinity(0, {LOAD_CPU})
     shapes, own, samples = measure(ready, arguments.rounds)
