@@ -8,10 +8,13 @@ cdef extern from * nogil:
         __ATOMIC_ACQUIRE
         __ATOMIC_RELEASE
         __ATOMIC_ACQ_REL
+        __ATOMIC_SEQ_CST
     uint32_t _load_u32 "__atomic_load_n"(const uint32_t *address, int order)
     uint64_t _load_u64 "__atomic_load_n"(const uint64_t *address, int order)
     void _store_u32 "__atomic_store_n"(uint32_t *address, uint32_t value, int order)
     void _store_u64 "__atomic_store_n"(uint64_t *address, uint64_t value, int order)
+    void *_load_pointer "__atomic_load_n"(void *const *address, int order)
+    void _store_pointer "__atomic_store_n"(void **address, void *value, int order)
     uint32_t _fetch_add_u32 "__atomic_fetch_add"(uint32_t *address, uint32_t value, int order)
     void _fence "__atomic_thread_fence"(int order)
 
@@ -51,3 +54,20 @@ cdef inline void fence_acquire() noexcept nogil:
 
 cdef inline void fence_release() noexcept nogil:
     _fence(__ATOMIC_RELEASE)
+
+
+cdef inline void fence_full() noexcept nogil:
+    """What this thread wrote before is seen before it reads on: for two that each write, then look."""
+    _fence(__ATOMIC_SEQ_CST)
+
+
+cdef inline void *load_relaxed_pointer(void *const *address) noexcept nogil:
+    return _load_pointer(address, __ATOMIC_RELAXED)
+
+
+cdef inline void *load_acquire_pointer(void *const *address) noexcept nogil:
+    return _load_pointer(address, __ATOMIC_ACQUIRE)
+
+
+cdef inline void store_release_pointer(void **address, void *value) noexcept nogil:
+    _store_pointer(address, value, __ATOMIC_RELEASE)

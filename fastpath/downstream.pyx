@@ -5,21 +5,23 @@ lie, nothing is copied. Replies leave from the address the client used, with the
 """
 from libc.stdint cimport uint8_t, uint64_t
 
-from fastpath.address cimport client_hash, endpoint_from_sockaddr
+from fastpath.address cimport client_from_sockaddr, client_hash, endpoint_from_sockaddr
 from fastpath.backends cimport backends_by_address
 from fastpath.batch cimport (
     arrival, batch_arrival, batch_receive, batch_send, batch_settle, compose, compose_client, compose_source,
     compose_traffic_class, receive_batch, send_batch)
 from fastpath.counters cimport count_batch, counters_publish
 from fastpath.forward cimport forward_down_plain, forward_down_trunk
-from fastpath.lane cimport book_dropped, book_sent, lane_state, link_to, parcel
+from fastpath.lane cimport book_dropped, book_sent, drop_reason, lane_state, link_to, parcel
 from fastpath.layout cimport (
     FP_BATCH, FP_DEFAULT_TOS, FP_DOWN, FP_DROP, FP_DROP_bad_record, FP_DROP_bad_trunk, FP_DROP_none,
-    FP_DROP_oversize, FP_DROP_unknown_ingress, FP_DROP_untrusted_trunk, FP_LISTENERS, FP_NONE, fp_datagram,
-    fp_endpoint, fp_ingress, fp_verdict)
+    FP_DROP_oversize, FP_DROP_unknown_ingress, FP_DROP_untrusted_trunk, FP_LISTENERS, FP_NONE, FP_PORT_flow,
+    FP_PORT_provisional, fp_client, fp_datagram, fp_endpoint, fp_ingress, fp_port, fp_verdict)
 from fastpath.lifecycle cimport forget_flow
 from fastpath.links cimport CONTROL_FORGET_FLOW, CONTROL_SEND_PONG, link_admit, link_control
 from fastpath.linux cimport monotonic_ns, realtime_ns
+from fastpath.ports cimport ports_lookup
+from fastpath.tap cimport tap_datagram, tap_enter, tap_is_on, tap_leave, tap_ring
 from fastpath.trunk cimport (
     CONTROL_PONG, TRUNK_BAD_RECORD, TRUNK_CONFIRMED, TRUNK_CONTROL, TRUNK_ECN, TRUNK_END, TRUNK_HEADER_BYTES,
     trunk_next_record, trunk_record)
@@ -59,7 +61,7 @@ cdef void forward_plain(lane_state *lane, uint32_t now_ms) noexcept nogil:
         else:
             forward_down_plain(lane.shard, batch.notes[i].source, &source, data, length, now_ms, &verdict)
         if verdict.action == FP_DROP:
-            book_dropped(lane, FP_DOWN, verdict.reason)
+            lose_plain(lane, verdict.reason, batch.notes[i].source, &source, data, length)
             batch.notes[i].done = length
         else:
             send_down(lane, &verdict, data, length, came.ecn, came.stamp_ns, batch, i, length)
@@ -150,7 +152,7 @@ cdef void open_records(lane_state *lane, uint32_t backend, const arrival *came, 
         forward_down_trunk(lane.shard, backend, may_teach(lane, backend, &record), &datagram, now_ms,
                            &verdict)
         if verdict.action == FP_DROP:
-            book_dropped(lane, FP_DOWN, verdict.reason)
+            lose(lane, verdict.reason, &record.client, record.payload, record.length)
         else:
             send_down(lane, &verdict, record.payload, record.length, record.flags & TRUNK_ECN, came.stamp_ns,
                       &lane.from_trunk, i, start + <uint32_t>offset)
@@ -213,13 +215,14 @@ cdef void send_down(lane_state *lane, const fp_verdict *verdict, const uint8_t *
     cdef send_batch *out
     cdef parcel *note
     if not ingress.used:
-        book_dropped(lane, FP_DOWN, FP_DROP_unknown_ingress)
+        lose(lane, FP_DROP_unknown_ingress, &verdict.client, data, length)
         return
     out = &lane.to_clients[ingress.listener]
     if out.count == FP_BATCH:
         flush(lane, batch)
     note = &lane.parcels[ingress.listener][out.count]
     note.index, note.done, note.length, note.stamp_ns = index, done, length, stamp_ns
+    note.ingress = verdict.client.ingress
     compose(out, data, length)
     compose_client(out, &verdict.client)
     if ingress.wildcard:
@@ -247,3 +250,55 @@ cdef void flush(lane_state *lane, receive_batch *batch) noexcept nogil:
             book_sent(lane, FP_DOWN, lane.to_clients[listener].outcome[k], note.length, note.stamp_ns, now_ns)
             batch.notes[note.index].done = max(batch.notes[note.index].done, note.done)
     lane.shard.header.sending = 0
+    if tap_is_on(lane.shard):
+        note_sent(lane, counts, now_ns)
+
+
+# ---- for a capture --------------------------------------------------------------------------------
+
+cdef void note_sent(lane_state *lane, const uint32_t *counts, uint64_t now_ns) noexcept nogil:
+    """What the last flush sent, or could not; the messages still lie where they were composed."""
+    cdef tap_ring *ring = tap_enter(lane.shard)
+    cdef const send_batch *out
+    cdef const parcel *note
+    cdef fp_client client
+    cdef uint32_t listener, k
+    if ring == NULL:
+        return
+    for listener in range(lane.listeners):
+        out = &lane.to_clients[listener]
+        for k in range(counts[listener]):
+            note = &lane.parcels[listener][k]
+            client_from_sockaddr(&out.names[k], out.messages[k].msg_hdr.msg_namelen, note.ingress, &client)
+            tap_datagram(lane.shard, ring, FP_DOWN, drop_reason(out.outcome[k]), &client, now_ns,
+                         <const uint8_t *>out.vectors[k].iov_base, note.length)
+    tap_leave(lane.shard)
+
+
+cdef inline void lose(lane_state *lane, uint8_t reason, const fp_client *client, const uint8_t *data,
+                      uint32_t length) noexcept nogil:
+    """A datagram for this client is dropped."""
+    book_dropped(lane, FP_DOWN, reason)
+    if tap_is_on(lane.shard):
+        note_lost(lane, reason, client, data, length)
+
+
+cdef inline void lose_plain(lane_state *lane, uint8_t reason, uint16_t port, const fp_endpoint *source,
+                            const uint8_t *data, uint32_t length) noexcept nogil:
+    """The same of a plain backend's, whose client, if there is one, its port knows."""
+    cdef fp_port *entry
+    book_dropped(lane, FP_DOWN, reason)
+    if tap_is_on(lane.shard):
+        entry = ports_lookup(&lane.shard.ports, port, source)
+        if entry != NULL and entry.state == FP_PORT_flow:
+            note_lost(lane, reason, &lane.shard.flows.slots[entry.holder].client, data, length)
+        elif entry != NULL and entry.state == FP_PORT_provisional:
+            note_lost(lane, reason, &lane.shard.provisional.entries[entry.holder].client, data, length)
+
+
+cdef void note_lost(lane_state *lane, uint8_t reason, const fp_client *client, const uint8_t *data,
+                    uint32_t length) noexcept nogil:
+    cdef tap_ring *ring = tap_enter(lane.shard)
+    if ring != NULL:
+        tap_datagram(lane.shard, ring, FP_DOWN, reason, client, realtime_ns(), data, length)
+        tap_leave(lane.shard)

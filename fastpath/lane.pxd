@@ -5,7 +5,7 @@ from fastpath.batch cimport arrival, receive_batch, send_batch
 from fastpath.bundles cimport BUNDLE_BUFFER_BYTES, bundle_run
 from fastpath.counters cimport count_residence
 from fastpath.layout cimport (
-    FP_BATCH, FP_DROP_send_blocked, FP_DROP_send_failed, FP_LISTENERS, fp_datagram, fp_endpoint,
+    FP_BATCH, FP_DROP_none, FP_DROP_send_blocked, FP_DROP_send_failed, FP_LISTENERS, fp_datagram, fp_endpoint,
     fp_trunk_link, fp_verdict)
 from fastpath.links cimport link_of
 from fastpath.linux cimport EAGAIN, ENOBUFS, realtime_ns
@@ -19,6 +19,7 @@ ctypedef struct parcel:             # what a composed message carries, for the b
     uint32_t index                  # slot of the receive batch
     uint32_t done                   # how far that slot is settled once this has left
     uint32_t length
+    uint8_t ingress
     uint64_t stamp_ns
 
 ctypedef struct lane_state:
@@ -60,6 +61,13 @@ cdef inline void book_dropped(lane_state *lane, int direction, uint8_t reason) n
     lane.shard.counters.dropped[direction][reason] += 1
 
 
+cdef inline uint8_t drop_reason(int error) noexcept nogil:
+    """Of a datagram that a send left behind with this errno; none for 0."""
+    if error == 0:
+        return FP_DROP_none
+    return FP_DROP_send_blocked if error == EAGAIN or error == ENOBUFS else FP_DROP_send_failed
+
+
 cdef inline void book_sent(lane_state *lane, int direction, int error, uint32_t length, uint64_t stamp_ns,
                            uint64_t now_ns) noexcept nogil:
     """One datagram left, or the kernel refused it. `now_ns` is the wall clock, as the kernel's stamps are."""
@@ -68,7 +76,5 @@ cdef inline void book_sent(lane_state *lane, int direction, int error, uint32_t 
         lane.shard.counters.forwarded_bytes[direction] += length
         if stamp_ns and now_ns > stamp_ns:
             count_residence(&lane.shard.counters, direction, now_ns - stamp_ns)
-    elif error == EAGAIN or error == ENOBUFS:
-        book_dropped(lane, direction, FP_DROP_send_blocked)
     else:
-        book_dropped(lane, direction, FP_DROP_send_failed)
+        book_dropped(lane, direction, drop_reason(error))

@@ -30,6 +30,8 @@ ctypedef struct shard_state:
     shard_state *siblings[FP_SHARDS]
     uint32_t teach_second           # teach-back is limited to a number a second
     uint32_t taught_this_second
+    void *tap                       # of fastpath.tap, set by the control thread; NULL: nobody captures
+    uint32_t tap_busy               # 1 while the worker uses it: whoever took it away waits
 
 ctypedef shard_state *shard_pointer
 

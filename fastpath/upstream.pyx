@@ -8,18 +8,19 @@ from libc.string cimport memset
 
 from fastpath.address cimport client_from_sockaddr, client_hash, endpoint_equal
 from fastpath.batch cimport (
-    batch_arrival, batch_ask_stamps, batch_receive, batch_send, batch_settle, compose, compose_endpoint, compose_segments,
-    compose_traffic_class, connect_to, send_alone)
+    batch_arrival, batch_ask_stamps, batch_receive, batch_send, batch_settle, compose, compose_endpoint,
+    compose_segments, compose_traffic_class, connect_to, send_alone)
 from fastpath.bundles cimport bundle, bundle_run, bundle_seal
 from fastpath.counters cimport count_batch, counters_publish
 from fastpath.flows cimport flows_prefetch
 from fastpath.forward cimport forward_up
-from fastpath.lane cimport NOBODY, book_dropped, book_sent, lane_state, link_to
+from fastpath.lane cimport NOBODY, book_dropped, book_sent, drop_reason, lane_state, link_to
 from fastpath.layout cimport (
     FP_DEFAULT_TOS, FP_DROP, FP_DROP_none, FP_DROP_oversize, FP_DROP_unknown_ingress, FP_FORWARD, FP_INGRESS,
     FP_NO_PORT, FP_TAKEN, FP_UP, fp_datagram, fp_endpoint, fp_ingress, fp_trunk_link, fp_verdict)
 from fastpath.linux cimport EINVAL, EIO, EMSGSIZE, realtime_ns
 from fastpath.ports cimport ports_owns
+from fastpath.tap cimport tap_datagram, tap_enter, tap_is_on, tap_leave, tap_ring
 from fastpath.trunk cimport TRUNK_CONTROL, trunk_record
 
 
@@ -28,8 +29,9 @@ cdef enum:
 
 
 cdef uint32_t serve_clients(lane_state *lane, uint16_t listener, uint32_t now_ms) noexcept nogil:
-    """One batch from one listener; gives how many datagrams came. Every eighth is asked when it arrived."""
-    cdef bint stamped = lane.turns[listener] % STAMP_TURNS == 0
+    """One batch from one listener; gives how many datagrams came. Every eighth is asked when it arrived, and
+    all while somebody captures."""
+    cdef bint stamped = lane.turns[listener] % STAMP_TURNS == 0 or tap_is_on(lane.shard)
     cdef uint32_t received
     if stamped:
         batch_ask_stamps(lane.client_fds[listener], True)
@@ -49,8 +51,26 @@ cdef void forward_clients(lane_state *lane, uint32_t now_ms) noexcept nogil:
     decide_batch(lane, now_ms)
     send_trunk(lane)
     send_plain(lane)
+    if tap_is_on(lane.shard):
+        note_batch(lane)
     counters_publish(lane.shard.header, lane.shard.published, &lane.shard.counters)
     batch_settle(&lane.from_clients)
+
+
+cdef void note_batch(lane_state *lane) noexcept nogil:
+    """For a capture: what came, as the kernel stamped it, and what became of it."""
+    cdef tap_ring *ring = tap_enter(lane.shard)
+    cdef uint64_t stamp_ns
+    cdef uint32_t i
+    if ring == NULL:
+        return
+    for i in range(lane.from_clients.count):
+        stamp_ns = lane.arrivals[i].stamp_ns
+        if stamp_ns == 0:
+            stamp_ns = realtime_ns()
+        tap_datagram(lane.shard, ring, FP_UP, lane.verdicts[i].reason, &lane.datagrams[i].client, stamp_ns,
+                     lane.datagrams[i].data, lane.datagrams[i].length)
+    tap_leave(lane.shard)
 
 
 # ---- what came, and what is to become of it -------------------------------------------------------
@@ -197,6 +217,7 @@ cdef void settle_runs(lane_state *lane, uint32_t runs) noexcept nogil:
         for item in range(lane.runs[k].first_item, lane.runs[k].first_item + lane.runs[k].items):
             slot = lane.slots[item]
             book_sent(lane, FP_UP, error, lane.datagrams[slot].length, lane.arrivals[slot].stamp_ns, now_ns)
+            lane.verdicts[slot].reason = drop_reason(error)
             lane.from_clients.notes[slot].done = lane.datagrams[slot].length
 
 
@@ -318,4 +339,5 @@ cdef inline void settle_plain(lane_state *lane, uint32_t count) noexcept nogil:
         slot = lane.slots[k]
         book_sent(lane, FP_UP, lane.outgoing.outcome[k], lane.datagrams[slot].length,
                   lane.arrivals[slot].stamp_ns, now_ns)
+        lane.verdicts[slot].reason = drop_reason(lane.outgoing.outcome[k])
         lane.from_clients.notes[slot].done = lane.datagrams[slot].length

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 # A module imports only from floors above it in this list; modules of one floor never import each other.
 FASTPATH_FLOORS = [
     "linux atomic siphash aes histogram binding probe demux stun",
-    "layout arrivals",
+    "layout arrivals clients",
     "address token trunk replay",
     "counters routes transactions links bundles",
     "flows provisional ports backends settings",
@@ -97,17 +97,20 @@ PYFASTPATH_FLOORS = [
     "tools.admin tools.children tools.doctor tools.edge tools.gate tools.junit tools.pcap "
     "tools.relay_numbers tools.replay.calls tools.replay.rewrite tools.settings tools.tokens tools.tones",
     "tools.replay.names",
-    "tools.ctl tools.explain tools.own_relay tools.selfcall",
+    "tools.top.readings",
+    "tools.top.panels",
+    "tools.ctl tools.explain tools.own_relay tools.selfcall tools.top.screen",
     "tools.verdict",
     "tools.up",
     "cli",
     "__main__",
 ]
 # Beside the data plane proper: load tools and the transceiver's end.
-NOT_DATA_PLANE = {"generator", "sink", "trunk_sink", "arrivals", "probe", "link"}
+NOT_DATA_PLANE = {"generator", "sink", "trunk_sink", "arrivals", "clients", "probe", "link"}
 # Lines of logic: no blank lines, comments, docstrings, import lists, nor the declarations of C in layout and
-# linux. The design aimed at 2,500 lines; what is there is held, growth is refused.
-DATA_PLANE_LINES_MAX = 3400
+# linux. The design aimed at 2,500 lines; what is there is held, growth is refused. 320 of them are the tap of
+# a capture, with its filter and its hooks.
+DATA_PLANE_LINES_MAX = 3740
 DECLARATIONS = {"layout", "linux"}
 MODULE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 40

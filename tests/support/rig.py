@@ -155,6 +155,10 @@ class Rig:
         link_shards(self.shards)
         for shard in self.shards:
             shard.adopt(now_ms())
+        self.serve()
+
+    def serve(self) -> None:
+        """Run new workers over the shards as they are."""
         numbers = range(len(self.shards))
         self.workers = [
             Worker(
