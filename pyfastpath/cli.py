@@ -262,6 +262,26 @@ def doctor(
 
 
 @app.command()
+def top(
+    *,
+    socket_path: ctl.SocketPath = "",
+    tcp: ctl.Tcp = "",
+    token_file: ctl.TokenFile = None,
+    interval_s: Annotated[
+        float, typer.Option("--interval", min=0.25, max=16.0, help="Seconds between two looks.")
+    ] = 1.0,
+) -> None:
+    """Watch a running relay: rates, latency, workers, drops by reason, backends. Fits 80 x 24."""
+    from pyfastpath.tools.top.screen import Top
+
+    relay_client = ctl.client_for(socket_path, tcp, token_file)
+    relay_client.get("status")  # nobody there is an error, not a screen
+    if not sys.stdout.isatty():
+        raise ConfigError("top needs a terminal", "Use `pyfastpath ctl status -o json` in scripts.")
+    Top(relay_client, interval_s).run()
+
+
+@app.command()
 def explain(
     what: Annotated[
         str, typer.Argument(help="A ufrag, a datagram in hex, or a pcap file of the clients' side.")

@@ -81,6 +81,7 @@ def admin_app(control: Control, *, reload: Callable[[], Reloaded], token: bytes 
             web.get("/v1/loglevel", _get_loglevel),
             web.put("/v1/loglevel", _put_loglevel),
             web.get("/v1/status", _get_status),
+            web.get("/v1/counters", _get_counters),
         ]
     )
     return app
@@ -314,6 +315,10 @@ async def _put_loglevel(request: web.Request) -> web.Response:
 
 async def _get_status(request: web.Request) -> web.Response:
     return web.json_response(report.status(request.app[CONTROL]))
+
+
+async def _get_counters(request: web.Request) -> web.Response:
+    return web.json_response(report.counters(request.app[CONTROL]))
 
 
 # ---- what requests say ------------------------------------------------------------------------------

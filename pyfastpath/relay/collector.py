@@ -14,21 +14,13 @@ from pyfastpath.exposition import Family, family, info
 from pyfastpath.metrics import Metric
 from pyfastpath.relay import report
 from pyfastpath.relay.control import Control
-from pyfastpath.relay.layout import BATCH_BUCKETS, DIRECTIONS, RESIDENCE_BUCKETS
+from pyfastpath.relay.layout import BATCH_BUCKETS, DIRECTIONS, residence_ends_s
 from pyfastpath.relay.tables import Rows, conservation_error
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 
 BATCH_BOUNDS = [str(1 << bucket) for bucket in range(BATCH_BUCKETS - 1)] + ["+Inf"]
-
-
-def residence_bounds() -> list[str]:
-    """Upper bounds in seconds: bucket 4e+m ends at 2^e (1 + (m+1)/4) ns; the last one never."""
-    ends = [2 ** (bucket // 4) * (1 + (bucket % 4 + 1) / 4) / 1e9 for bucket in range(RESIDENCE_BUCKETS - 1)]
-    return [repr(end) for end in ends] + ["+Inf"]
-
-
-RESIDENCE_BOUNDS = residence_bounds()
+RESIDENCE_BOUNDS = [*map(repr, residence_ends_s()), "+Inf"]
 
 
 class RelayCollector(Collector):

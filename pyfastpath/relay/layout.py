@@ -282,6 +282,14 @@ STRUCTS: Final = {
 """C name -> dtype, for the test that compares them and for tools that print memory."""
 
 
+def residence_ends_s() -> list[float]:
+    """Upper bounds of the residence buckets in seconds, the last one (it has none) left out.
+
+    Bucket 4e+m ends at 2^e (1 + (m+1)/4) ns.
+    """
+    return [2 ** (bucket // 4) * (1 + (bucket % 4 + 1) / 4) / 1e9 for bucket in range(RESIDENCE_BUCKETS - 1)]
+
+
 def age_ms(then_ms: int, now_ms: int) -> int:
     """Signed age of a time truncated to 32 bits: wrap-around is harmless."""
     return ((now_ms - then_ms + 0x80000000) & 0xFFFFFFFF) - 0x80000000

@@ -5,11 +5,13 @@ import os
 import time
 from typing import Any
 
+from fastpath.counters import DROP_REASONS
+
 from pyfastpath import __version__
 from pyfastpath.relay import sockets
 from pyfastpath.relay.backends import Entry
 from pyfastpath.relay.control import Control, monotonic_ms
-from pyfastpath.relay.layout import DIRECTIONS
+from pyfastpath.relay.layout import DIRECTIONS, residence_ends_s
 from pyfastpath.relay.listing import Filter, Names, flow_json, provisional_json, select
 from pyfastpath.relay.tables import conservation_error
 
@@ -94,6 +96,38 @@ def backend(control: Control, entry: Entry) -> dict[str, Any]:
 def retiring(control: Control) -> list[dict[str, Any]]:
     """Backends that were taken away and still have flows or routes."""
     return [{"id": entry.spec.id, "address": entry.spec.address} for entry in control.registry.retired]
+
+
+def counters(control: Control) -> dict[str, Any]:
+    """/v1/counters: what every shard counted, a row of one moment each; only drop reasons that occurred."""
+    rows, headers, kernel = control.tables.counters(), control.tables.headers(), kernel_drops(control)
+    worker_of = {shard: member["worker"] for member in control.crew.rows() for shard in member["shards"]}
+    return {
+        "time_s": time.monotonic(),
+        "residence_ends_s": residence_ends_s(),
+        "shards": [
+            {
+                "shard": shard,
+                "worker": worker_of.get(shard),
+                "flows": int(headers[shard]["flows_count"]),
+                "kernel_dropped": kernel[shard],
+                **{name: int(row[name]) for name in ("loops", "naps", "blocks")},
+                **{name: _direction(row, number) for number, name in enumerate(DIRECTIONS)},
+            }
+            for shard, row in enumerate(rows)
+        ],
+    }
+
+
+def _direction(row: Any, number: int) -> dict[str, Any]:
+    names = ("received", "received_bytes", "forwarded", "forwarded_bytes", "punted")
+    dropped = row["dropped"][number]
+    return {
+        **{name: int(row[name][number]) for name in names},
+        "dropped": {name: int(dropped[i]) for i, (name, _) in enumerate(DROP_REASONS) if dropped[i]},
+        "batches": row["batches"][number].tolist(),
+        "residence": row["residence"][number].tolist(),
+    }
 
 
 def drain(control: Control) -> dict[str, Any]:

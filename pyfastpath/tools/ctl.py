@@ -34,18 +34,25 @@ Ufrag = Annotated[str, typer.Argument(help="The server's ICE ufrag.")]
 BackendId = Annotated[str, typer.Argument(help="Backend id.")]
 
 
+SocketPath = Annotated[
+    str, typer.Option("--socket", envvar="PYFASTPATH_ADMIN_SOCKET", help="The relay's admin socket.")
+]
+Tcp = Annotated[str, typer.Option(metavar="IP:PORT", help="Its admin address on TCP instead.")]
+TokenFile = Annotated[
+    Path | None, typer.Option(envvar="PYFASTPATH_ADMIN_TOKEN_FILE", help="File with the token for --tcp.")
+]
+
+
 @app.callback()
 def connect(
-    context: typer.Context,
-    socket_path: Annotated[
-        str, typer.Option("--socket", envvar="PYFASTPATH_ADMIN_SOCKET", help="The relay's admin socket.")
-    ] = "",
-    tcp: Annotated[str, typer.Option(metavar="IP:PORT", help="Its admin address on TCP instead.")] = "",
-    token_file: Annotated[
-        Path | None, typer.Option(envvar="PYFASTPATH_ADMIN_TOKEN_FILE", help="File with the token for --tcp.")
-    ] = None,
+    context: typer.Context, socket_path: SocketPath = "", tcp: Tcp = "", token_file: TokenFile = None
 ) -> None:
     """Look at a running relay, or tell it what to do."""
+    context.obj = client_for(socket_path, tcp, token_file)
+
+
+def client_for(socket_path: str, tcp: str, token_file: Path | None) -> AdminClient:
+    """The client these options name. ConfigError when they make no sense."""
     try:
         where = Endpoint.parse(tcp) if tcp else None
         token = Secret(token_file.read_bytes().strip()) if token_file and tcp else Secret(b"")
@@ -53,7 +60,7 @@ def connect(
         raise ConfigError(str(error), "Pass --tcp IP:PORT.") from None
     except OSError as error:
         raise ConfigError(f"cannot read {token_file}: {error.strerror}", "Name a readable file.") from None
-    context.obj = AdminClient(socket_path or default_admin_socket(), where, token)
+    return AdminClient(socket_path or default_admin_socket(), where, token)
 
 
 def relay(context: typer.Context) -> AdminClient:

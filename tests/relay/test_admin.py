@@ -15,6 +15,7 @@ from tests.relay.conftest import MakeConfig
 from tests.relay.test_relay import address_of
 from tests.support.http import ask, request
 from tests.support.plain_call import PlainCall, endpoint_text
+from tests.support.rig import until
 
 TOKEN = "0123456789abcdef0123"
 ANSWER = (
@@ -290,6 +291,25 @@ def test_log_level(admin: Path) -> None:
     assert ask(admin, "GET", "/v1/loglevel")[1] == {"level": "info"}
     assert ask(admin, "PUT", "/v1/loglevel", {"level": "warning"})[1] == {"level": "warning"}
     assert refusal(admin, "PUT", "/v1/loglevel", {"level": "loud"})[:2] == (400, "bad_request")
+
+
+def test_counters_of_every_shard_add_up(admin: Path, relay: Relay, server: socket.socket) -> None:
+    relay.routes.install("ufrag1", "a")
+    with PlainCall(address_of(relay), server, "ufrag1") as call:
+        call.confirm()
+        call.exchange()
+        call.client.sendto(b"\xff", call.relay)
+        until(lambda: relay.counters()["dropped"].sum() == 1, "the drop")
+        _, said = ask(admin, "GET", "/v1/counters")
+    shards = said["shards"]
+    assert [(one["shard"], one["worker"]) for one in shards] == [(0, 0), (1, 0)]
+    assert sum(one["up"]["received"] for one in shards) == 3
+    assert sum(one["down"]["forwarded"] for one in shards) == 2
+    assert [one["up"]["dropped"] for one in shards if one["up"]["dropped"]] == [{"not_webrtc": 1}]
+    for one in shards:
+        for way in (one["up"], one["down"]):
+            assert way["received"] == way["forwarded"] + way["punted"] + sum(way["dropped"].values())
+            assert len(way["residence"]) == len(said["residence_ends_s"]) + 1
 
 
 def test_status_adds_up(admin: Path, relay: Relay, server: socket.socket) -> None:

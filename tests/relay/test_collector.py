@@ -117,7 +117,7 @@ def test_histograms_are_cumulative_and_end_at_infinity(relay: Relay, server: soc
 
 
 def test_residence_buckets_end_where_the_data_plane_ends_them() -> None:
-    bounds = [float(text) for text in collector.residence_bounds()]
+    bounds = [float(text) for text in collector.RESIDENCE_BOUNDS]
     assert len(bounds) == layout.RESIDENCE_BUCKETS
     assert bounds[4 * 10] == 1.25 * 1024 / 1e9  # bucket 4e+m ends at 2^e (1 + (m+1)/4) ns
     assert bounds[4 * 10 + 3] == 2048 / 1e9
