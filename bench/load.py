@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from fastpath.generator import Generator
@@ -13,165 +14,235 @@ from fastpath.sink import Sink
 from fastpath.trunk_sink import TrunkSink
 
 from bench.contestants.contract import Running
-from bench.cpu import RELAY_CPU, busy_ns, used_ns
+from bench.cpu import RELAY_CPU, busy_ns, spare_ns, used_ns
+from bench.topology import Topology
 
-SIZE_BYTES = 172
 WINDOW = 512  # more in flight than this and a flood loses datagrams in buffers nobody meant to measure
 NAP_US = 100  # generator and sink share one CPU: short sleeps instead of a wake-up for each datagram
 SETUP_TIMEOUT_MS = 8000
-RUN_LIMIT_MS = 15_000
+RUN_LIMIT_MS = 60_000
+DRAIN_MS = 1000
+EXTRA_MS = 200  # the load goes on this much longer than we look
+PR_SET_TIMERSLACK = 29
+CURVE = [*(number / 100 for number in range(1, 100)), 0.995, 0.999, 0.9995]
+LIBC = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Who sends: how many clients, datagrams of which size (± spread, by flow and sequence)."""
+
+    flows: int = 1000
+    size_bytes: int = 172
+    size_spread_bytes: int = 0
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A workload. rate_pps: datagrams the generator sends a second on a schedule; 0: a windowed flood."""
+    """A workload. rate_pps: datagrams the generator sends a second on a schedule; 0: a windowed flood.
+
+    naps: generator and sink sleep between batches; False where latency is what is asked for.
+    """
 
     name: str
     echo: bool
     rate_pps: int = 0
+    naps: bool = True
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What one measurement saw. In echo both directions count as forwarded."""
+    """What one measurement saw. In echo both directions count as forwarded.
+
+    cpu_ns        of the relay's threads, or of its whole core where the topology says so
+    others_share  of the relay's CPU, used by anybody else; None where the whole core is counted
+    curve_us      latency at the quantiles of CURVE, where the workload asks for latency
+    """
 
     forwarded: int
     seconds: float
+    sent: int
     sent_pps: float
-    relay_cpu_ns: int
-    others_share: float  # of the relay's CPU, used by anybody else
+    cpu_ns: int
+    others_share: float | None
     lost: int
     duplicates: int
     misrouted: int
     reordered: int
     p50_us: float
     p99_us: float
-
-    @property
-    def forwarded_pps(self) -> float:
-        return self.forwarded / self.seconds
-
-    @property
-    def ns_per_datagram(self) -> float:
-        """Relay CPU a forwarded datagram."""
-        return self.relay_cpu_ns / self.forwarded if self.forwarded else float("nan")
+    p999_us: float
+    curve_us: list[float] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
+        """With the two figures derived from it."""
         return asdict(self) | {
-            "forwarded_pps": self.forwarded_pps,
-            "ns_per_datagram": self.ns_per_datagram,
+            "forwarded_pps": self.forwarded / self.seconds,
+            "ns_per_datagram": self.cpu_ns / self.forwarded if self.forwarded else None,
         }
 
 
+@dataclass(frozen=True)
+class Look:
+    """What is read at both ends of the measured time."""
+
+    at_s: float
+    sent: int
+    forwarded: int
+    process_ns: int
+    core_busy_ns: int
+    core_worked_ns: int
+
+
 class Load:
-    """A sink of one upstream mode, and a generator once the relay's address is known."""
+    """A sink of one upstream mode, and a generator once the relay's address is known.
 
-    def __init__(self, upstream: Literal["plain", "trunk"], flows: int) -> None:
+    alone: nobody is between them; the sink stands where the relay would, so that the way is as long.
+    """
+
+    def __init__(
+        self,
+        upstream: Literal["plain", "trunk"],
+        topology: Topology,
+        traffic: Traffic | None = None,
+        *,
+        alone: bool = False,
+    ) -> None:
+        self.topology, self.traffic = topology, traffic or Traffic()
+        place = topology.place
+        network, ip = (place.network, place.relay_ip) if alone else (topology.backend, place.sink_ip)
         self.acknowledged = bytearray(8)
+        self.ufrags = [f"{serial:06d}FastpathBenchRun" for serial in range(self.traffic.flows)]
         kind = TrunkSink if upstream == "trunk" else Sink
-        self.sink = kind(("127.0.0.1", 0), flows=flows, acknowledged=self.acknowledged)
-        self.backend = ("127.0.0.1", self.sink.port)
-        self.ufrags = [f"{serial:06d}FastpathBenchRun" for serial in range(flows)]
+        with network.inside():
+            self.sink = kind((ip, 0), flows=self.traffic.flows, acknowledged=self.acknowledged)
+        self.backend = (ip, self.sink.port)
         self.generator: Any = None
+        self._serving: threading.Thread | None = None
+        self._sending: threading.Thread | None = None
 
-    def open_flows(self, relay: Running) -> None:
-        """Makes the generator and confirms every flow in the relay's own way of setting them up."""
-        ufrags = [ufrag.encode() for ufrag in self.ufrags]
-        self.generator = Generator(
-            relay.listen, ufrags, size_bytes=SIZE_BYTES, acknowledged=self.acknowledged, **relay.generator
-        )
-        thread = self._serve(echo=False)
+    def open_flows(self, running: Running, timeout_ms: int = SETUP_TIMEOUT_MS) -> None:
+        """Makes the generator and confirms every flow. RuntimeError when some stay without an answer."""
+        arguments: dict[str, Any] = self.topology.generator | running.generator
+        if self.traffic.size_spread_bytes:
+            arguments["size_spread"] = self.traffic.size_spread_bytes
+        with self.topology.clients.inside():
+            self.generator = Generator(
+                running.listen,
+                [ufrag.encode() for ufrag in self.ufrags],
+                first_source=self.topology.place.first_client,
+                size_bytes=self.traffic.size_bytes,
+                acknowledged=self.acknowledged,
+                **arguments,
+            )
+        self._serve(echo=False, nap_us=NAP_US)
         try:
-            confirmed = relay.open_flows(self.generator, self.sink, SETUP_TIMEOUT_MS)
+            confirmed = running.open_flows(self.generator, self.sink, timeout_ms)
         finally:
-            self._rest(thread)
-        if confirmed != len(ufrags):
-            raise RuntimeError(f"only {confirmed} of {len(ufrags)} flows were confirmed through the relay")
+            self._rest()
+        if confirmed != self.traffic.flows:
+            raise RuntimeError(f"only {confirmed} of {self.traffic.flows} flows were confirmed")
 
     def measure(self, shape: Shape, pid: int | None, warmup_s: float, measure_s: float) -> Sample:
         """Runs a workload; `pid` is the relay's, None without one."""
-        if pid is not None and RELAY_CPU in os.sched_getaffinity(0) and len(os.sched_getaffinity(0)) == 1:
+        if pid is not None and os.sched_getaffinity(0) == {RELAY_CPU}:
             raise RuntimeError("the load would run on the relay's CPU: what is measured would be its hunger")
-        self.sink.arrivals.forget_latency()
-        self.generator.echoes.forget_latency()
         before = self._totals(shape)
-        sink = self._serve(echo=shape.echo)
-        running = threading.Thread(target=self._generate, args=(shape, warmup_s + measure_s))
-        running.start()
+        self._serve(echo=shape.echo, nap_us=NAP_US if shape.naps else 0)
+        self._sending = threading.Thread(target=self._generate, args=(shape, warmup_s + measure_s))
+        self._sending.start()
         try:
             time.sleep(warmup_s)
+            self._end(shape).forget_latency()
             first = self._look(shape, pid)
             time.sleep(measure_s)
             last = self._look(shape, pid)
-            running.join()
+            self._sending.join()
         finally:
-            self._rest(sink)
+            self._rest()
         return self._sample(shape, before, first, last)
 
     def _generate(self, shape: Shape, seconds: float) -> None:
-        nap_us = 0 if shape.rate_pps else NAP_US
+        if not shape.naps:
+            LIBC.prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)  # this thread's alone: its sleeps end when they should
         self.generator.run(
             echo=shape.echo,
             rate_pps=shape.rate_pps,
             window=WINDOW,
-            nap_us=nap_us,
-            duration_ms=int(seconds * 1000) + 200,
+            nap_us=0 if shape.rate_pps else NAP_US,
+            duration_ms=int(seconds * 1000) + EXTRA_MS,
+            drain_ms=DRAIN_MS,
         )
 
-    def _look(self, shape: Shape, pid: int | None) -> tuple[float, int, int, int, int]:
-        return (
-            time.monotonic(),
-            self.generator.counters()["sent"],
-            self._forwarded(shape),
-            used_ns(pid) if pid else 0,
-            busy_ns(RELAY_CPU),
-        )
+    def _end(self, shape: Shape) -> Any:
+        """The arrivals that count for latency and loss."""
+        return self.generator.echoes if shape.echo else self.sink.arrivals
 
-    def _forwarded(self, shape: Shape) -> int:
+    def _look(self, shape: Shape, pid: int | None) -> Look:
+        cpu = self.topology.place.cpu
         up: int = self.sink.arrivals.counters()["received"]
-        return up + (self.generator.echoes.counters()["received"] if shape.echo else 0)
+        down: int = self.generator.echoes.counters()["received"] if shape.echo else 0
+        return Look(
+            at_s=time.monotonic(),
+            sent=self.generator.counters()["sent"],
+            forwarded=up + down,
+            process_ns=used_ns(pid) if pid else 0,
+            core_busy_ns=busy_ns(cpu),
+            core_worked_ns=time.monotonic_ns() - spare_ns(cpu),
+        )
 
     def _totals(self, shape: Shape) -> tuple[int, int, int, int, int]:
-        end = self.generator.echoes if shape.echo else self.sink.arrivals
+        end, sent = self._end(shape), self.generator.counters()
         counters = end.counters()
-        sent = self.generator.counters()
-        duplicates = counters["duplicates"] + (
-            self.sink.arrivals.counters()["duplicates"] if shape.echo else 0
-        )
+        duplicates = counters["duplicates"]
+        if shape.echo:
+            duplicates += self.sink.arrivals.counters()["duplicates"]
         return sent["sent"], counters["received"], duplicates, sent["misrouted"], end.reordered()
 
-    def _sample(self, shape: Shape, before: tuple[int, ...], first: Any, last: Any) -> Sample:
+    def _sample(self, shape: Shape, before: tuple[int, ...], first: Look, last: Look) -> Sample:
         sent, received, duplicates, misrouted, reordered = (
             after - earlier for after, earlier in zip(self._totals(shape), before, strict=True)
         )
-        seconds = last[0] - first[0]
-        relay_cpu_ns, busy = last[3] - first[3], last[4] - first[4]
-        end = self.generator.echoes if shape.echo else self.sink.arrivals
+        seconds = last.at_s - first.at_s
+        process_ns = last.process_ns - first.process_ns
+        others_ns = max(0, last.core_busy_ns - first.core_busy_ns - process_ns)
+        whole = self.topology.clock == "core"
+        p50, p99, p999 = (self._end(shape).latency_ns(q) / 1000 for q in (0.5, 0.99, 0.999))
         return Sample(
-            forwarded=last[2] - first[2],
+            forwarded=last.forwarded - first.forwarded,
             seconds=seconds,
-            sent_pps=(last[1] - first[1]) / seconds,
-            relay_cpu_ns=relay_cpu_ns,
-            others_share=max(0.0, busy - relay_cpu_ns) / 1e9 / seconds,
-            lost=sent - received,
+            sent=sent,
+            sent_pps=(last.sent - first.sent) / seconds,
+            cpu_ns=last.core_worked_ns - first.core_worked_ns if whole else process_ns,
+            others_share=None if whole else others_ns / 1e9 / seconds,
+            lost=max(0, sent - received),
             duplicates=duplicates,
             misrouted=misrouted,
             reordered=reordered,
-            p50_us=end.latency_ns(0.5) / 1000,
-            p99_us=end.latency_ns(0.99) / 1000,
+            p50_us=p50,
+            p99_us=p99,
+            p999_us=p999,
+            curve_us=[] if shape.naps else [self._end(shape).latency_ns(q) / 1000 for q in CURVE],
         )
 
-    def _serve(self, *, echo: bool) -> threading.Thread:
-        arguments = {"echo": echo, "nap_us": NAP_US, "duration_ms": RUN_LIMIT_MS}
-        thread = threading.Thread(target=self.sink.run, kwargs=arguments)
-        thread.start()
-        return thread
+    def _serve(self, *, echo: bool, nap_us: int) -> None:
+        arguments = {"echo": echo, "nap_us": nap_us, "duration_ms": RUN_LIMIT_MS}
+        self._serving = threading.Thread(target=self.sink.run, kwargs=arguments)
+        self._serving.start()
 
-    def _rest(self, thread: threading.Thread) -> None:
-        self.sink.stop()
-        thread.join()
+    def _rest(self) -> None:
+        if self._sending is not None and self._sending.is_alive():
+            self.generator.stop()
+            self._sending.join()
+        if self._serving is not None:
+            while self._serving.is_alive():  # a run that had not begun when it was stopped begins afterwards
+                self.sink.stop()
+                self._serving.join(0.1)
+        self._sending = self._serving = None
 
     def close(self) -> None:
+        """Ends what still runs, also in the middle of a workload."""
+        self._rest()
         if self.generator is not None:
             self.generator.close()
         self.sink.close()
