@@ -22,9 +22,9 @@ from typing import Any
 from bench.contestants import Contestant, Running, able, limits, rivals
 from bench.cpu import LOAD_CPU, RELAY_CPU
 from bench.load import SIZE_BYTES, WINDOW, Load, Sample, Shape
-from bench.machine import card, commit
 from bench.place import Place
 from bench.report import report
+from pyfastpath.tools.machine import card, commit
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"

@@ -94,7 +94,7 @@ PYFASTPATH_FLOORS = [
     "signalling.admin signalling.front signalling.health",
     "signalling.app",
     "signalling.gateway",
-    "tools.admin tools.children tools.doctor tools.edge tools.gate tools.junit tools.pcap "
+    "tools.admin tools.children tools.doctor tools.edge tools.gate tools.junit tools.machine tools.pcap "
     "tools.relay_numbers tools.replay.calls tools.replay.rewrite tools.settings tools.tokens tools.tones",
     "tools.replay.names",
     "tools.top.readings",

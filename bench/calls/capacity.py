@@ -29,7 +29,7 @@ from bench.calls.load import Load, Window
 from bench.calls.servers import SERVER_CPU, Server, aiortc, fastpath, used_ms, waited_ms
 from bench.calls.tables import capacity_report
 from bench.cpu import LOAD_CPU, used_ns
-from bench.machine import card, commit, versions
+from pyfastpath.tools.machine import card, commit, versions
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "bench" / "results"

@@ -22,7 +22,7 @@ from playwright.sync_api import Page
 from bench.calls.capacity import DISTRIBUTIONS, RESULTS, ROOT
 from bench.calls.servers import Server, aiortc, fastpath
 from bench.calls.tables import setup_report
-from bench.machine import card, commit, versions
+from pyfastpath.tools.machine import card, commit, versions
 from tests.support.browser import browser_page, write_tone
 from tests.support.require import BROWSERS
 

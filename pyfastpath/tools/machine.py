@@ -1,49 +1,61 @@
-"""The machine card: what a reader must know about the machine to make sense of a figure."""
+"""The machine card: what a reader must know about machine and build to make sense of a figure."""
 
 from __future__ import annotations
 
 import os
 import platform
 import subprocess
-import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pyfastpath import __version__
+
 CPU = Path("/sys/devices/system/cpu")
 NET = Path("/proc/sys/net/core")
+TREE = Path(__file__).parents[2]  # where this program lies: its repository, or an installation
 
 
 def card() -> dict[str, Any]:
     """CPU, kernel, versions, buffers, governor and load at this moment."""
     return {
-        "cpu": _cpu_model(),
-        "cpus": os.cpu_count(),
+        "cpu": cpu_model(),
+        "cpus": len(os.sched_getaffinity(0)),
         "hypervisor": "hypervisor" in _cpuinfo("flags").split(),
         "governor": _read(CPU / "cpu0/cpufreq/scaling_governor") or "not exposed",
         "mitigations": _mitigations(),
         "kernel": platform.release(),
         "buffers_bytes": {name: _read(NET / name) for name in ("rmem_default", "rmem_max", "wmem_default")},
         "python": platform.python_version(),
-        "cython": version("cython"),
-        "uvloop": version("uvloop"),
+        **versions("cython", "uvloop"),
         "go": output("go", "version"),
-        "compiler": output("gcc", "--version").splitlines()[0] if output("gcc", "--version") else "",
+        "compiler": (output("gcc", "--version").splitlines() or [""])[0],
         "load": os.getloadavg()[0],
     }
 
 
 def versions(*distributions: str) -> dict[str, str]:
-    """Of what else was measured with."""
-    return {name: version(name) for name in distributions}
+    """Of what else was measured with; empty for what is not installed."""
+    return {name: _version(name) for name in distributions}
 
 
 def commit() -> str:
-    """Short hash of what was measured; `-dirty` when the tree differs from it, `unknown` outside git."""
-    head = output("git", "rev-parse", "--short=10", "HEAD")
+    """Short hash of what was measured, `-dirty` when the tree differs from it; the version outside git."""
+    here = ("git", "-C", str(TREE))
+    own = output(*here, "ls-files", "--error-unmatch", str(Path(__file__)))
+    head = output(*here, "rev-parse", "--short=10", "HEAD") if own else ""
     if not head:
-        return "unknown"
-    return head + ("-dirty" if output("git", "status", "--porcelain", "--untracked-files=no") else "")
+        return __version__
+    return head + ("-dirty" if output(*here, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def cpu_model() -> str:
+    """The processor as it names itself, with its numbers."""
+    name = _cpuinfo("model name") or platform.machine()
+    numbers = [_cpuinfo(key) for key in ("cpu family", "model", "stepping")]
+    return (
+        f"{name} (family {numbers[0]}, model {numbers[1]}, stepping {numbers[2]})" if all(numbers) else name
+    )
 
 
 def output(*command: str) -> str:
@@ -54,20 +66,19 @@ def output(*command: str) -> str:
         return ""
 
 
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return ""
+
+
 def _cpuinfo(key: str) -> str:
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         name, _, value = line.partition(":")
         if name.strip() == key:
             return value.strip()
     return ""
-
-
-def _cpu_model() -> str:
-    name = _cpuinfo("model name") or platform.machine()
-    numbers = [_cpuinfo(key) for key in ("cpu family", "model", "stepping")]
-    return (
-        f"{name} (family {numbers[0]}, model {numbers[1]}, stepping {numbers[2]})" if all(numbers) else name
-    )
 
 
 def _mitigations() -> dict[str, str]:
@@ -81,8 +92,3 @@ def _read(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
-
-
-if __name__ == "__main__":
-    for key, value in card().items():
-        sys.stdout.write(f"{key}: {value}\n")
