@@ -3,12 +3,13 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastpath.arrivals cimport Arrivals, arrivals
-from fastpath.linux cimport iovec, mmsghdr, sockaddr_in
+from fastpath.clients cimport Clients, clients
+from fastpath.linux cimport iovec, mmsghdr
 
 cdef enum:
     GENERATOR_BATCH = 64
     GENERATOR_SOCKETS = 64
-    GENERATOR_DATAGRAM_BYTES = 2048
+    GENERATOR_SLOT_BYTES = 2112          # 2,048 of a datagram and its framing
     GENERATOR_CONTROL_BYTES = 64         # one IP_PKTINFO
 
 ctypedef struct generator_counters:
@@ -24,7 +25,7 @@ ctypedef struct generator_batch:
     mmsghdr messages[GENERATOR_BATCH]
     iovec vectors[GENERATOR_BATCH]
     uint8_t control[GENERATOR_BATCH][GENERATOR_CONTROL_BYTES]
-    uint8_t data[GENERATOR_BATCH][GENERATOR_DATAGRAM_BYTES]
+    uint8_t data[GENERATOR_BATCH][GENERATOR_SLOT_BYTES]
 
 ctypedef struct generator_plan:
     bint echo
@@ -42,19 +43,16 @@ ctypedef struct generator_plan:
 ctypedef struct generator_state:
     int fds[GENERATOR_SOCKETS]
     int epoll
-    uint32_t sockets
-    uint32_t flows
+    clients *clients
     uint32_t cursor[GENERATOR_SOCKETS]   # next flow of each socket, in flows of that socket
     uint32_t turn                        # socket of the next batch
-    uint32_t first_address               # host order; flow i: socket i % sockets, first + i // sockets
     uint32_t run
-    uint32_t size_bytes
     int stop
     int failure                          # errno that ended a run
-    sockaddr_in target
     uint64_t *sequences
     arrivals *echoes
     uint8_t *confirmed
+    uint32_t confirmed_flows
     uint8_t *requests
     uint32_t *request_offsets            # flows + 1
     const uint64_t *acknowledged
@@ -67,6 +65,7 @@ cdef class Generator:
     cdef generator_state *state
     cdef list sockets
     cdef readonly Arrivals echoes
+    cdef readonly Clients clients
     cdef object acknowledged_owner
     cdef allocate(self, ufrags, password)
     cdef share(self, acknowledged)

@@ -13,17 +13,21 @@ import zlib
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp, memcpy, memset
 
 from fastpath.arrivals cimport Arrivals, arrivals_note
 from fastpath.binding cimport BINDING_TRANSACTION, binding_is
+from fastpath.clients cimport (
+    Clients, client_frame, client_framing_holds, client_payload, client_size, client_source, client_target,
+    clients_of_socket,
+)
 from fastpath.linux cimport (
     AF_INET, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_SPACE, EAGAIN, EINTR, ENOBUFS, EPOLL_CLOEXEC,
     EPOLL_CTL_ADD, EPOLLIN, IP_PKTINFO, IPPROTO_IP, MSG_DONTWAIT, close, cmsghdr, epoll_create1, epoll_ctl,
     epoll_event, epoll_pwait2, errno, in_pktinfo, monotonic_ns, msghdr, nanosleep, recvmmsg, sendmmsg,
-    timespec,
+    sockaddr_in, timespec,
 )
-from fastpath.probe cimport PROBE_BYTES, probe, probe_build
+from fastpath.probe cimport probe, probe_build
 
 cdef extern from "<arpa/inet.h>" nogil:
     uint32_t htonl(uint32_t value)
@@ -41,15 +45,6 @@ cdef inline uint64_t least(uint64_t a, uint64_t b) noexcept nogil:
     return a if a < b else b
 
 
-cdef inline uint32_t source_of(const generator_state *g, uint32_t flow) noexcept nogil:
-    return g.first_address + flow // g.sockets
-
-
-cdef inline uint32_t flows_of(const generator_state *g, uint32_t turn) noexcept nogil:
-    """How many flows socket `turn` serves."""
-    return (g.flows - turn + g.sockets - 1) // g.sockets
-
-
 cdef void batch_prepare(generator_batch *batch, size_t control_bytes) noexcept nogil:
     cdef int i
     cdef msghdr *header
@@ -60,7 +55,7 @@ cdef void batch_prepare(generator_batch *batch, size_t control_bytes) noexcept n
         header.msg_control = batch.control[i]
         header.msg_controllen = control_bytes
         batch.vectors[i].iov_base = batch.data[i]
-        batch.vectors[i].iov_len = GENERATOR_DATAGRAM_BYTES
+        batch.vectors[i].iov_len = GENERATOR_SLOT_BYTES
 
 
 cdef void send_prepare(generator_state *g) noexcept nogil:
@@ -69,17 +64,20 @@ cdef void send_prepare(generator_state *g) noexcept nogil:
     cdef cmsghdr *control
     batch_prepare(&g.send, CMSG_SPACE(sizeof(in_pktinfo)))
     for i in range(GENERATOR_BATCH):
-        g.send.messages[i].msg_hdr.msg_name = &g.target
-        g.send.messages[i].msg_hdr.msg_namelen = sizeof(g.target)
+        g.send.messages[i].msg_hdr.msg_namelen = sizeof(sockaddr_in)
         control = CMSG_FIRSTHDR(&g.send.messages[i].msg_hdr)
         control.cmsg_level = IPPROTO_IP
         control.cmsg_type = IP_PKTINFO
         control.cmsg_len = CMSG_LEN(sizeof(in_pktinfo))
 
 
-cdef inline void set_source(generator_state *g, uint32_t i, uint32_t flow) noexcept nogil:
+cdef inline void address(generator_state *g, uint32_t i, uint32_t flow, uint32_t length) noexcept nogil:
+    """Slot i, whose datagram of `length` bytes stands behind the room for framing, becomes the flow's."""
+    client_frame(g.clients, flow, g.send.data[i], length)
+    g.send.vectors[i].iov_len = g.clients.head_bytes + length
+    g.send.messages[i].msg_hdr.msg_name = client_target(g.clients, flow)
     (<in_pktinfo *>CMSG_DATA(CMSG_FIRSTHDR(&g.send.messages[i].msg_hdr))).ipi_spec_dst.s_addr = (
-        htonl(source_of(g, flow)))
+        htonl(client_source(g.clients, flow)))
 
 
 cdef uint32_t transmit(generator_state *g, uint32_t turn, uint32_t count) noexcept nogil:
@@ -99,25 +97,25 @@ cdef uint32_t send_probes(generator_state *g, const generator_plan *plan, uint32
                           uint64_t now_ns) noexcept nogil:
     """Sends up to `count` (<= 64) probes from one socket, its flows in turn; how many went out."""
     cdef uint32_t turn = g.turn
-    cdef uint32_t mine = flows_of(g, turn)
-    cdef uint32_t position = g.cursor[turn], flow, i, taken
+    cdef uint32_t mine = clients_of_socket(g.clients, turn)
+    cdef uint32_t position = g.cursor[turn], flow, i, taken, length
     cdef uint64_t late_ns
     cdef probe fields
     fields.run = g.run
     for i in range(count):
-        flow = ((position + i) % mine) * g.sockets + turn
+        flow = ((position + i) % mine) * g.clients.sockets + turn
         fields.flow = flow
         fields.sequence = g.sequences[flow] + i // mine
         fields.intended_ns = now_ns
         if plan.rate_pps:
             fields.intended_ns = plan.start_ns + (
                 (g.counters.sent - plan.first + i) * 1_000_000_000 // plan.rate_pps)
-        probe_build(g.send.data[i], g.size_bytes, &fields)
-        set_source(g, i, flow)
-        g.send.vectors[i].iov_len = g.size_bytes
+        length = client_size(g.clients, flow, fields.sequence)
+        probe_build(g.send.data[i] + g.clients.head_bytes, length, &fields)
+        address(g, i, flow, length)
     taken = transmit(g, turn, count)
     for i in range(taken):
-        g.sequences[((position + i) % mine) * g.sockets + turn] += 1
+        g.sequences[((position + i) % mine) * g.clients.sockets + turn] += 1
     if plan.rate_pps and taken:
         late_ns = now_ns - plan.start_ns - (g.counters.sent - plan.first) * 1_000_000_000 // plan.rate_pps
         if late_ns > 1_000_000:
@@ -127,19 +125,20 @@ cdef uint32_t send_probes(generator_state *g, const generator_plan *plan, uint32
     g.counters.sent += taken
     g.counters.send_calls += 1
     g.cursor[turn] = (position + taken) % mine
-    g.turn = (turn + 1) % g.sockets
+    g.turn = (turn + 1) % g.clients.sockets
     return taken
 
 
-cdef void note_echo(generator_state *g, int i, uint64_t now_ns) noexcept nogil:
+cdef void note_echo(generator_state *g, int i, size_t length, uint64_t now_ns) noexcept nogil:
     cdef probe fields
     cdef cmsghdr *control = CMSG_FIRSTHDR(&g.receive.messages[i].msg_hdr)
     cdef uint32_t at = 0
-    if not arrivals_note(g.echoes, g.receive.data[i], g.receive.messages[i].msg_len, now_ns, &fields):
+    if not arrivals_note(g.echoes, g.receive.data[i] + g.clients.head_bytes, length, now_ns, &fields):
         return
     if control != NULL and control.cmsg_level == IPPROTO_IP and control.cmsg_type == IP_PKTINFO:
         at = ntohl((<in_pktinfo *>CMSG_DATA(control)).ipi_addr.s_addr)
-    if at != source_of(g, fields.flow):
+    if (at != client_source(g.clients, fields.flow)
+            or not client_framing_holds(g.clients, fields.flow, g.receive.data[i])):
         g.counters.misrouted += 1
 
 
@@ -147,12 +146,13 @@ cdef uint32_t note_response(generator_state *g, const uint8_t *data) noexcept no
     """1 when this success response answers a flow's request for the first time."""
     cdef uint32_t flow
     memcpy(&flow, data + BINDING_TRANSACTION, 4)
-    if flow >= g.flows or g.confirmed[flow]:
+    if flow >= g.clients.flows or g.confirmed[flow]:
         return 0
     if memcmp(g.requests + g.request_offsets[flow] + BINDING_TRANSACTION,
               data + BINDING_TRANSACTION, 12) != 0:
         return 0
     g.confirmed[flow] = 1
+    g.confirmed_flows += 1
     return 1
 
 
@@ -161,16 +161,20 @@ cdef uint32_t receive_socket(generator_state *g, int fd, uint64_t *arrived) noex
     cdef int _turn, i, count
     cdef uint32_t confirmed = 0
     cdef uint64_t now_ns
+    cdef size_t length
+    cdef const uint8_t *data
     for _turn in range(8):
         count = recvmmsg(fd, g.receive.messages, GENERATOR_BATCH, MSG_DONTWAIT, NULL)
         if count <= 0:
             break
         now_ns = monotonic_ns()
         for i in range(count):
-            if binding_is(g.receive.data[i], g.receive.messages[i].msg_len, 1):
-                confirmed += note_response(g, g.receive.data[i])
+            length = client_payload(g.clients, g.receive.data[i], g.receive.messages[i].msg_len)
+            data = g.receive.data[i] + g.clients.head_bytes
+            if binding_is(data, length, 1):
+                confirmed += note_response(g, data)
             else:
-                note_echo(g, i, now_ns)
+                note_echo(g, i, length, now_ns)
             g.receive.messages[i].msg_hdr.msg_controllen = GENERATOR_CONTROL_BYTES
         arrived[0] += <uint64_t>count
         if count < GENERATOR_BATCH:
@@ -180,7 +184,7 @@ cdef uint32_t receive_socket(generator_state *g, int fd, uint64_t *arrived) noex
 
 cdef uint32_t receive_all(generator_state *g, uint64_t *arrived) noexcept nogil:
     cdef uint32_t i, confirmed = 0
-    for i in range(g.sockets):
+    for i in range(g.clients.sockets):
         confirmed += receive_socket(g, g.fds[i], arrived)
     return confirmed
 
@@ -194,38 +198,36 @@ cdef void wait_ns(generator_state *g, uint64_t timeout_ns) noexcept nogil:
     epoll_pwait2(g.epoll, &event, 1, &timeout, NULL)
 
 
-cdef uint32_t request_batch(generator_state *g, uint32_t turn, uint32_t *position) noexcept nogil:
+cdef void request_batch(generator_state *g, uint32_t turn, uint32_t *position) noexcept nogil:
     """Sends the requests of up to 64 unconfirmed flows of one socket and takes the answers."""
-    cdef uint32_t mine = flows_of(g, turn), flow, count = 0, confirmed = 0
+    cdef uint32_t mine = clients_of_socket(g.clients, turn), flow, length, count = 0, confirmed = 0
     cdef uint64_t arrived = 0, end_ns
     while position[0] < mine and count < GENERATOR_BATCH:
-        flow = position[0] * g.sockets + turn
+        flow = position[0] * g.clients.sockets + turn
         position[0] += 1
         if g.confirmed[flow]:
             continue
-        g.send.vectors[count].iov_len = g.request_offsets[flow + 1] - g.request_offsets[flow]
-        memcpy(g.send.data[count], g.requests + g.request_offsets[flow], g.send.vectors[count].iov_len)
-        set_source(g, count, flow)
+        length = g.request_offsets[flow + 1] - g.request_offsets[flow]
+        memcpy(g.send.data[count] + g.clients.head_bytes, g.requests + g.request_offsets[flow], length)
+        address(g, count, flow, length)
         count += 1
     if count == 0:
-        return 0
+        return
     transmit(g, turn, count)
     end_ns = monotonic_ns() + RETRY_NS
     while confirmed < count and monotonic_ns() < end_ns and not g.stop:
         wait_ns(g, 1_000_000)
         confirmed += receive_all(g, &arrived)
-    return confirmed
 
 
-cdef uint32_t run_setup(generator_state *g, uint64_t end_ns) noexcept nogil:
+cdef void run_setup(generator_state *g, uint64_t end_ns) noexcept nogil:
     """Requests, again for who got no answer, until every flow is confirmed or time is up."""
-    cdef uint32_t turn, position, confirmed = 0
-    while confirmed < g.flows and monotonic_ns() < end_ns and not g.stop and not g.failure:
-        for turn in range(g.sockets):
+    cdef uint32_t turn, position
+    while g.confirmed_flows < g.clients.flows and monotonic_ns() < end_ns and not g.stop and not g.failure:
+        for turn in range(g.clients.sockets):
             position = 0
-            while position < flows_of(g, turn) and monotonic_ns() < end_ns and not g.stop and not g.failure:
-                confirmed += request_batch(g, turn, &position)
-    return confirmed
+            while position < clients_of_socket(g.clients, turn) and monotonic_ns() < end_ns and not g.stop and not g.failure:
+                request_batch(g, turn, &position)
 
 
 cdef uint64_t settled(const generator_state *g, bint echo) noexcept nogil:
@@ -316,15 +318,13 @@ def binding_request(ufrag: bytes, transaction: bytes, password: bytes) -> bytes:
 
 
 cdef class Generator:
-    """N flows towards one relay address over IPv4.
+    """N flows towards a relay over IPv4.
 
-    target         (address, port) of the relay
+    target         (address, port) of the relay, or a list of them, one a flow
     ufrags         the server ufrag of each flow; their number is the number of flows
-    first_source   source address of the first flow; the others follow (127/8 needs no set-up)
-    sockets        how many source ports the flows are spread over
-    run            tells this generator's probes from another's; the sink must be given the same
-    size_bytes     of a probe, 32..2048
     acknowledged   a buffer of one uint64 where the sink publishes what it received (mode up, windowed)
+    run            tells this generator's probes from another's; the sink must be given the same
+    first_source, sockets, size_bytes, size_spread, turn_numbers   see Clients
     """
 
     def __cinit__(self):
@@ -334,18 +334,11 @@ cdef class Generator:
         self.state.epoll = -1
         self.sockets = []
 
-    def __init__(self, target, ufrags, *, first_source="127.1.0.1", int sockets=1, uint32_t run=1,
-                 uint32_t size_bytes=172, password=b"benchmark-password-22c", acknowledged=None):
+    def __init__(self, target, ufrags, *, uint32_t run=1, password=b"benchmark-password-22c",
+                 acknowledged=None, **clients):
         cdef generator_state *g = self.state
-        if not PROBE_BYTES <= size_bytes <= GENERATOR_DATAGRAM_BYTES:
-            raise ValueError(f"size_bytes is {size_bytes}: choose {PROBE_BYTES}..{GENERATOR_DATAGRAM_BYTES}")
-        if not 1 <= sockets <= min(GENERATOR_SOCKETS, len(ufrags)):
-            raise ValueError(f"{sockets} sockets for {len(ufrags)} flows: choose 1..64, at most one a flow")
-        g.flows, g.sockets, g.run, g.size_bytes = <uint32_t>len(ufrags), <uint32_t>sockets, run, size_bytes
-        g.first_address = int.from_bytes(sockets_of.inet_aton(first_source), "big")
-        g.target.sin_family = AF_INET
-        g.target.sin_port = sockets_of.htons(target[1])
-        g.target.sin_addr.s_addr = int.from_bytes(sockets_of.inet_aton(target[0]), "little")
+        self.clients = Clients(len(ufrags), target, **clients)
+        g.clients, g.run = self.clients.state, run
         self.allocate(ufrags, password)
         if acknowledged is not None:
             self.share(acknowledged)
@@ -361,14 +354,14 @@ cdef class Generator:
             for flow, ufrag in enumerate(ufrags)
         ]
         packed = b"".join(requests)
-        g.sequences = <uint64_t *>calloc(g.flows, sizeof(uint64_t))
-        self.echoes = Arrivals(g.flows, g.run)
+        g.sequences = <uint64_t *>calloc(g.clients.flows, sizeof(uint64_t))
+        self.echoes = Arrivals(g.clients.flows, g.run)
         g.echoes = self.echoes.state
-        g.confirmed = <uint8_t *>calloc(g.flows, 1)
+        g.confirmed = <uint8_t *>calloc(g.clients.flows, 1)
         g.requests = <uint8_t *>calloc(1, <size_t>packed.shape[0])
-        g.request_offsets = <uint32_t *>calloc(g.flows + 1, sizeof(uint32_t))
+        g.request_offsets = <uint32_t *>calloc(g.clients.flows + 1, sizeof(uint32_t))
         if not (g.sequences and g.confirmed and g.requests and g.request_offsets):
-            raise MemoryError(f"no memory for {g.flows} flows")
+            raise MemoryError(f"no memory for {g.clients.flows} flows")
         memcpy(g.requests, &packed[0], <size_t>packed.shape[0])
         for flow, request in enumerate(requests):
             g.request_offsets[flow + 1] = g.request_offsets[flow] + <uint32_t>len(request)
@@ -383,7 +376,7 @@ cdef class Generator:
         cdef epoll_event event
         cdef uint32_t i
         g.epoll = epoll_create1(EPOLL_CLOEXEC)
-        for i in range(g.sockets):
+        for i in range(g.clients.sockets):
             sock = sockets_of.socket(sockets_of.AF_INET, sockets_of.SOCK_DGRAM)
             self.sockets.append(sock)
             try:
@@ -398,12 +391,22 @@ cdef class Generator:
             epoll_ctl(g.epoll, EPOLL_CTL_ADD, g.fds[i], &event)
 
     def setup(self, int timeout_ms=5000) -> int:
-        """Opens the flows by a Binding Request each; returns how many were answered, hence confirmed."""
-        cdef uint32_t confirmed
+        """Opens the flows that are not yet, by a Binding Request each; returns how many are confirmed."""
         with nogil:
-            confirmed = run_setup(self.state, monotonic_ns() + <uint64_t>timeout_ms * 1_000_000)
+            run_setup(self.state, monotonic_ns() + <uint64_t>timeout_ms * 1_000_000)
         self.check()
-        return confirmed
+        return self.state.confirmed_flows
+
+    def socket_of(self, uint32_t flow) -> tuple:
+        """(socket, source address) of a flow, for a set-up in a dialect of its own: what is sent by sendmsg
+        with IP_PKTINFO of this source comes from the very client that probes will come from."""
+        source = self.clients.source(flow)
+        return self.sockets[flow % self.state.clients.sockets], source
+
+    def mark_confirmed(self) -> None:
+        """Every flow is open: its set-up was done elsewhere."""
+        memset(self.state.confirmed, 1, self.state.clients.flows)
+        self.state.confirmed_flows = self.state.clients.flows
 
     def run(self, *, bint echo=False, uint64_t rate_pps=0, uint64_t window=512, int duration_ms=1000,
             limit=None, uint64_t nap_us=0, int drain_ms=2000) -> None:
@@ -444,8 +447,8 @@ cdef class Generator:
 
     def sent(self, uint32_t flow) -> int:
         """How many datagrams one flow sent."""
-        if flow >= self.state.flows:
-            raise IndexError(f"flow {flow} of {self.state.flows}")
+        if flow >= self.state.clients.flows:
+            raise IndexError(f"flow {flow} of {self.state.clients.flows}")
         return self.state.sequences[flow]
 
     def close(self) -> None:

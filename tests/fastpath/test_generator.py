@@ -1,5 +1,6 @@
 """The generator straight to the sink, no relay between: what it claims to measure must come out exact."""
 
+import select
 import socket
 import struct
 import threading
@@ -10,6 +11,7 @@ from fastpath.generator import Generator, binding_request
 from fastpath.sink import Sink
 
 FLOWS = 100
+IP_PKTINFO = 8
 
 
 @pytest.fixture
@@ -142,18 +144,140 @@ def test_stop_ends_a_run_of_another_thread(generator, sink, serving):
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"size_bytes": 31}, "size_bytes is 31"),
-        ({"size_bytes": 2049}, "size_bytes is 2049"),
-        ({"sockets": 0}, "0 sockets for 2 flows"),
-        ({"sockets": 3}, "3 sockets for 2 flows"),
-    ],
-)
-def test_impossible_settings_are_refused(change, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        Generator(("127.0.0.1", 9), [b"aaaa", b"bbbb"], **change)
+def test_a_flow_can_have_a_target_of_its_own():
+    """A relay that gives every call a port: each probe must reach its flow's."""
+    relays = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(4)]
+    for relay in relays:
+        relay.bind(("127.0.0.1", 0))
+        relay.settimeout(2)
+    names = [relay.getsockname() for relay in relays]
+    generator = Generator(names, [b"aaaa", b"bbbb", b"cccc", b"dddd"], sockets=2)
+    generator.run(rate_pps=10_000, limit=8, duration_ms=5_000, drain_ms=0)
+    for flow, relay in enumerate(relays):
+        assert [struct.unpack_from("=I", relay.recv(2048), 8)[0] for _ in range(2)] == [flow, flow]
+        relay.close()
+    generator.close()
+
+
+def test_sizes_vary_the_same_in_every_run(sink, acknowledged):
+    def sizes():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as relay:
+            relay.bind(("127.0.0.1", 0))
+            relay.settimeout(2)
+            made = Generator(relay.getsockname(), [b"aaaa", b"bbbb"], size_bytes=172, size_spread=24)
+            made.run(rate_pps=100_000, limit=120, duration_ms=5_000, drain_ms=0)
+            made.close()
+            return [len(relay.recv(2048)) for _ in range(120)]
+
+    first = sizes()
+    assert 148 <= min(first) < 155
+    assert 189 < max(first) <= 196
+    assert len(set(first)) > 30
+    assert sizes() == first
+
+
+class Turn(threading.Thread):
+    """A TURN server of one run: strips number and length towards the sink, puts them before what returns."""
+
+    def __init__(self, sink_port, numbers, changed=lambda number: number):
+        super().__init__(daemon=True)
+        self.clients = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.clients.bind(("127.0.0.1", 0))
+        self.sink = ("127.0.0.1", sink_port)
+        self.numbers, self.changed, self.bindings, self.stopping = numbers, changed, {}, False
+
+    def run(self):
+        while not self.stopping:
+            ready, _, _ = select.select([self.clients, *self.bindings], [], [], 0.05)
+            for sock in ready:
+                data, sender = sock.recvfrom(4096)
+                if sock is self.clients:
+                    self.up(data, sender)
+                else:
+                    client, number = self.bindings[sock]
+                    self.clients.sendto(struct.pack("!HH", self.changed(number), len(data)) + data, client)
+
+    def up(self, data, client):
+        number, length = struct.unpack_from("!HH", data)
+        assert number in self.numbers
+        assert length == len(data) - 4
+        upstream = next((sock for sock, known in self.bindings.items() if known == (client, number)), None)
+        if upstream is None:
+            upstream = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            self.bindings[upstream] = (client, number)
+        upstream.sendto(data[4:], self.sink)
+
+    def end(self):
+        self.stopping = True
+        self.join(timeout=5)
+        for sock in (self.clients, *self.bindings):
+            sock.close()
+
+
+@pytest.fixture
+def turn(sink):
+    made = []
+
+    def start(changed=lambda number: number):
+        numbers = [0x4000 + flow for flow in range(8)]
+        made.append(Turn(sink.port, numbers, changed))
+        made[0].start()
+        return made[0].clients.getsockname(), numbers
+
+    yield start
+    made[0].end()
+
+
+def test_turn_framing_goes_out_and_comes_back(turn, serving, acknowledged):
+    serving(echo=True)
+    relay, numbers = turn()
+    generator = Generator(
+        relay,
+        [b"flow"] * 8,
+        sockets=2,
+        run=7,
+        turn_numbers=numbers,
+        size_spread=20,
+        acknowledged=acknowledged,
+    )
+    assert generator.setup() == 8
+    generator.run(echo=True, limit=500, duration_ms=5_000, window=64)
+    assert generator.echoes.counters() == {"received": 500, "duplicates": 0, "strangers": 0}
+    assert generator.counters()["misrouted"] == 0
+    generator.close()
+
+
+def test_another_flows_turn_number_is_misrouted(turn, serving):
+    serving(echo=True)
+    relay, numbers = turn(lambda number: number ^ 1)
+    generator = Generator(relay, [b"flow"] * 8, run=7, turn_numbers=numbers)
+    generator.run(echo=True, limit=100, duration_ms=5_000, window=64)
+    assert generator.counters()["misrouted"] == 100
+    generator.close()
+
+
+def test_a_set_up_of_its_own_uses_the_flows_socket_and_address():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as relay:
+        relay.bind(("127.0.0.1", 0))
+        relay.settimeout(2)
+        generator = Generator(relay.getsockname(), [b"aaaa"] * 4, sockets=2, first_source="127.8.0.1")
+        sock, source = generator.socket_of(3)
+        assert source == "127.8.0.2"
+        pktinfo = struct.pack("=I4s4s", 0, socket.inet_aton(source), bytes(4))
+        sock.sendmsg([b"allocate"], [(socket.IPPROTO_IP, IP_PKTINFO, pktinfo)], 0, relay.getsockname())
+        data, client = relay.recvfrom(2048)
+        generator.run(rate_pps=10_000, limit=4, duration_ms=1000, drain_ms=0)
+        probes = dict(relay.recvfrom(2048) for _ in range(4))
+        assert data == b"allocate"
+        assert {name for probe, name in probes.items() if probe[8:12] == struct.pack("=I", 3)} == {client}
+        generator.close()
+
+
+def test_flows_opened_elsewhere_need_no_set_up():
+    generator = Generator(("127.0.0.1", 9), [b"aaaa"] * 4)
+    generator.mark_confirmed()
+    assert generator.setup(timeout_ms=50) == 4
+    generator.close()
 
 
 def test_a_window_without_a_count_of_arrivals_is_refused():

@@ -1,0 +1,82 @@
+# F2: who the clients of a load run are: source address, relay address and framing of each flow, and the sizes
+# of what it sends. No state that changes, no syscall; the generator sends and receives. See clients.pyx.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+from fastpath.linux cimport sockaddr_in
+
+cdef enum:
+    TURN_HEADER_BYTES = 4                # number and length (RFC 8656 section 12.4)
+
+ctypedef struct clients:
+    uint32_t flows
+    uint32_t sockets                     # flow i: socket i % sockets, source first_address + i // sockets
+    uint32_t first_address               # host order
+    uint32_t size_bytes
+    uint32_t size_spread
+    uint32_t head_bytes                  # of framing before each datagram: 0 or TURN_HEADER_BYTES
+    uint32_t target_step                 # 0: one target for all; 1: one a flow
+    sockaddr_in *targets
+    uint16_t *turn_numbers               # NULL without TURN
+
+
+cdef inline uint32_t client_source(const clients *c, uint32_t flow) noexcept nogil:
+    """Source address, host order."""
+    return c.first_address + flow // c.sockets
+
+
+cdef inline sockaddr_in *client_target(const clients *c, uint32_t flow) noexcept nogil:
+    return &c.targets[flow * c.target_step]
+
+
+cdef inline uint32_t clients_of_socket(const clients *c, uint32_t socket) noexcept nogil:
+    """How many flows one socket serves."""
+    return (c.flows - socket + c.sockets - 1) // c.sockets
+
+
+cdef inline uint64_t client_mix(uint64_t value) noexcept nogil:
+    """splitmix64: neighbouring inputs give unrelated outputs."""
+    value += <uint64_t>0x9e3779b97f4a7c15
+    value = (value ^ (value >> 30)) * <uint64_t>0xbf58476d1ce4e5b9
+    value = (value ^ (value >> 27)) * <uint64_t>0x94d049bb133111eb
+    return value ^ (value >> 31)
+
+
+cdef inline uint32_t client_size(const clients *c, uint32_t flow, uint64_t sequence) noexcept nogil:
+    """Bytes of one probe without framing: the same for a flow and sequence in every run."""
+    cdef uint64_t mixed
+    if c.size_spread == 0:
+        return c.size_bytes
+    mixed = client_mix(<uint64_t>flow << 32 ^ sequence)
+    return c.size_bytes - c.size_spread + <uint32_t>(mixed % (2 * c.size_spread + 1))
+
+
+cdef inline void client_frame(const clients *c, uint32_t flow, uint8_t *out, size_t length) noexcept nogil:
+    """Writes head_bytes of framing before a datagram of `length` bytes."""
+    if c.head_bytes == 0:
+        return
+    out[0] = <uint8_t>(c.turn_numbers[flow] >> 8)
+    out[1] = <uint8_t>c.turn_numbers[flow]
+    out[2] = <uint8_t>(length >> 8)
+    out[3] = <uint8_t>length
+
+
+cdef inline bint client_framing_holds(const clients *c, uint32_t flow, const uint8_t *data) noexcept nogil:
+    """Whether the framing of what arrived is this flow's."""
+    return c.head_bytes == 0 or (<uint32_t>data[0] << 8 | data[1]) == c.turn_numbers[flow]
+
+
+cdef inline size_t client_payload(const clients *c, const uint8_t *data, size_t length) noexcept nogil:
+    """Bytes of the datagram inside the framing, which begins head_bytes on; 0 when the framing is wrong."""
+    cdef size_t inside
+    if c.head_bytes == 0:
+        return length
+    if length < TURN_HEADER_BYTES:
+        return 0
+    inside = <size_t>data[2] << 8 | data[3]
+    return inside if inside + TURN_HEADER_BYTES <= length else 0
+
+
+cdef class Clients:
+    cdef clients *state
+    cdef set_targets(self, target)
+    cdef set_turn_numbers(self, numbers)
