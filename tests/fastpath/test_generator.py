@@ -151,7 +151,7 @@ def test_a_flow_can_have_a_target_of_its_own():
         relay.bind(("127.0.0.1", 0))
         relay.settimeout(2)
     names = [relay.getsockname() for relay in relays]
-    generator = Generator(names, [b"aaaa", b"bbbb", b"cccc", b"dddd"], sockets=2)
+    generator = Generator(names, [b"aaaa", b"bbbb", b"cccc", b"dddd"])
     generator.run(rate_pps=10_000, limit=8, duration_ms=5_000, drain_ms=0)
     for flow, relay in enumerate(relays):
         assert [struct.unpack_from("=I", relay.recv(2048), 8)[0] for _ in range(2)] == [flow, flow]
@@ -266,8 +266,8 @@ def test_a_set_up_of_its_own_uses_the_flows_socket_and_address():
         pktinfo = struct.pack("=I4s4s", 0, socket.inet_aton(source), bytes(4))
         sock.sendmsg([b"allocate"], [(socket.IPPROTO_IP, IP_PKTINFO, pktinfo)], 0, relay.getsockname())
         data, client = relay.recvfrom(2048)
-        generator.run(rate_pps=10_000, limit=4, duration_ms=1000, drain_ms=0)
-        probes = dict(relay.recvfrom(2048) for _ in range(4))
+        generator.run(rate_pps=10_000, limit=40, duration_ms=1000, drain_ms=0)
+        probes = dict(relay.recvfrom(2048) for _ in range(40))
         assert data == b"allocate"
         assert {name for probe, name in probes.items() if probe[8:12] == struct.pack("=I", 3)} == {client}
         generator.close()
