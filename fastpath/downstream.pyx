@@ -21,6 +21,7 @@ from fastpath.lifecycle cimport forget_flow
 from fastpath.links cimport CONTROL_FORGET_FLOW, CONTROL_SEND_PONG, link_admit, link_control
 from fastpath.linux cimport monotonic_ns, realtime_ns
 from fastpath.ports cimport ports_lookup
+from fastpath.sabotage cimport sabotage_down
 from fastpath.tap cimport tap_datagram, tap_enter, tap_is_on, tap_leave, tap_ring
 from fastpath.trunk cimport (
     CONTROL_PONG, TRUNK_BAD_RECORD, TRUNK_CONFIRMED, TRUNK_CONTROL, TRUNK_ECN, TRUNK_END, TRUNK_HEADER_BYTES,
@@ -238,6 +239,7 @@ cdef void flush(lane_state *lane, receive_batch *batch) noexcept nogil:
     cdef uint32_t[FP_LISTENERS] counts
     cdef uint64_t now_ns
     cdef parcel *note
+    sabotage_down(lane)
     lane.shard.header.sending = 1
     for listener in range(lane.listeners):
         counts[listener] = lane.to_clients[listener].count

@@ -20,6 +20,7 @@ from fastpath.layout cimport (
     FP_NO_PORT, FP_TAKEN, FP_UP, fp_datagram, fp_endpoint, fp_ingress, fp_trunk_link, fp_verdict)
 from fastpath.linux cimport EINVAL, EIO, EMSGSIZE, realtime_ns
 from fastpath.ports cimport ports_owns
+from fastpath.sabotage cimport sabotage_up
 from fastpath.tap cimport tap_datagram, tap_enter, tap_is_on, tap_leave, tap_ring
 from fastpath.trunk cimport TRUNK_CONTROL, trunk_record
 
@@ -49,6 +50,7 @@ cdef void forward_clients(lane_state *lane, uint32_t now_ms) noexcept nogil:
     """Bring everything in hand to its backend, settle the batch, publish the counters."""
     read_batch(lane)
     decide_batch(lane, now_ms)
+    sabotage_up(lane)
     send_trunk(lane)
     send_plain(lane)
     if tap_is_on(lane.shard):

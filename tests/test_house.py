@@ -32,6 +32,7 @@ FASTPATH_FLOORS = [
     "forward",
     "batch",
     "lane",
+    "sabotage",
     "upstream",
     "downstream",
     "worker link generator sink trunk_sink",
@@ -105,8 +106,8 @@ PYFASTPATH_FLOORS = [
     "cli",
     "__main__",
 ]
-# Beside the data plane proper: load tools and the transceiver's end.
-NOT_DATA_PLANE = {"generator", "sink", "trunk_sink", "arrivals", "clients", "probe", "link"}
+# Beside the data plane proper: load tools, the transceiver's end, and what is not in a release.
+NOT_DATA_PLANE = {"generator", "sink", "trunk_sink", "arrivals", "clients", "probe", "link", "sabotage"}
 # Lines of logic: no blank lines, comments, docstrings, import lists, nor the declarations of C in layout and
 # linux. The design aimed at 2,500 lines; what is there is held, growth is refused. 320 of them are the tap of
 # a capture, with its filter and its hooks.
