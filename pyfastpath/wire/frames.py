@@ -76,7 +76,8 @@ class Skip(StrEnum):
 class Datagrams:
     """The UDP datagrams in a stream of frames, and counts of what went by. Iterate once.
 
-    `frames`: seen, so while iterating the number of the datagram's frame as Wireshark counts them;
+    `frames`: seen, so while iterating the number of the datagram's frame (Wireshark counts so too, but for
+    blocks of a pcapng that it does not know);
     `skipped`: those without a datagram, by reason.
     """
 

@@ -9,6 +9,7 @@ The byte order is the section's: its magic number tells. The writer uses little 
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import gcd
 from typing import Final
 
 from pyfastpath.errors import PcapError
@@ -227,7 +228,8 @@ class _Section:
         for code, value in self._options(block, 16, offset):
             if code == _IF_TSRESOL and len(value) == 1:
                 units = (2 if value[0] & 0x80 else 10) ** (value[0] & 0x7F)  # a second has so many
-                multiplier, divisor = (_SECOND_NS, units) if units > _SECOND_NS else (_SECOND_NS // units, 1)
+                shared = gcd(_SECOND_NS, units)
+                multiplier, divisor = _SECOND_NS // shared, units // shared
             elif code == _IF_TSOFFSET and len(value) == 8:
                 offset_ns = struct.unpack(self.order + "q", value)[0] * _SECOND_NS
         self._interfaces.append(_Interface(link_type, snaplen, multiplier, divisor, offset_ns))
