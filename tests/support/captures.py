@@ -94,3 +94,90 @@ def pieces(chunks: Iterable[bytes]) -> Callable[[int], bytes]:
         return bytes(taken)
 
     return read
+
+
+def everything(order: str = "<") -> bytes:
+    """A pcapng with each kind of block that is read, and some that are not."""
+    cut = struct.pack(order + "I", len(PACKET)) + PACKET[:30]
+    old = struct.pack(order + "HHIIII", 0, 9, 0, 5_000_000, len(PACKET), 200) + PACKET
+    comment = option(1, b"a comment", order=order) + option(0, b"", order=order)
+    resolution = option(9, b"\x09", order=order) + option(14, bytes(8), order=order)
+    return b"".join(
+        [
+            section(order),
+            interface(snaplen=30, options=resolution, order=order),
+            interface(1, options=option(9, b"\x8a", order=order), order=order),
+            enhanced(stamp=1_700_000_000_000_000_000, options=comment, order=order),
+            enhanced(bytes(12) + b"\x08\0" + PACKET, number=1, stamp=3000, order=order),
+            block(NAMES, bytes(8), order=order),
+            block(SIMPLE, cut, order=order),
+            block(OBSOLETE, old, order=order),
+            block(STATISTICS, bytes(12), order=order),
+            block(0xBAD, b"custom", order=order),
+            section(">"),
+            interface(228, order=">"),
+            enhanced(order=">"),
+        ]
+    )
+
+
+_HUGE = 0xFFFF_FFFC
+_TOO_MANY = interface() * 4097
+_OPENED = section() + interface()
+_AT = len(_OPENED)
+
+# What a hostile or damaged file looks like: name -> (its bytes, what the error says).
+HOSTILE: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "is empty"),
+    "no-capture": (b"GET / HTTP/1.1\r\n\r\n" * 9, "no pcap and no pcapng"),
+    "gzip": (b"\x1f\x8b\x08\0" + bytes(99), "compressed with gzip"),
+    "wifi": (pcap(record(), link=105), "a link of type 105"),
+    "wifi-ng": (section() + interface(105) + enhanced() * 3, "a link of type 105"),
+    "cut-file-header": (pcap()[:23], "inside the file header at byte 0: 23 of 24"),
+    "cut-record-header": (
+        pcap(record(), record())[: -len(record()) + 9],
+        "header of a frame at byte 74: 9 of",
+    ),
+    "cut-frame": (pcap(record(), record())[:-1], "inside a frame at byte 90: 33 of 34"),
+    "frame-of-4-gb": (pcap(record(captured=_HUGE)), "at byte 24 says that it has 4294967292 bytes"),
+    "frame-of-1-mb": (pcap(record(captured=1 << 20)), "inside a frame at byte 40: 34 of 1048576"),
+    "no-byte-order": (section()[:8] + bytes(20), "section header at byte 0 has no byte-order magic"),
+    "cut-section": (section()[:10], "section header at byte 0 has no byte-order magic"),
+    "short-section": (section()[:4] + b"\x18\0\0\0" + section()[8:], "cannot be 24 bytes long"),
+    "section-of-4-gb": (section()[:4] + b"\xfc\xff\xff\xff" + section()[8:], "it is 4294967292 bytes long"),
+    "version-2": (section(major=2), "is pcapng 2.0"),
+    "no-interface": (section() + enhanced(), "names interface 0, and 0 are described"),
+    "another-interface": (_OPENED + enhanced(number=7), "names interface 7, and 1 are described"),
+    "too-many-interfaces": (section() + _TOO_MANY, "is one more than 4096"),
+    "block-of-4-gb": (
+        _OPENED + block(ENHANCED, bytes(40), total=_HUGE),
+        f"type 6 at byte {_AT} says that it is 4294967292 bytes long",
+    ),
+    "unknown-block-of-4-gb": (
+        _OPENED + block(0xBAD, bytes(40), total=_HUGE),
+        f"type 2989 at byte {_AT}: 52 of 4294967288",
+    ),
+    "block-of-0": (_OPENED + block(0xBAD, b"", total=0), f"at byte {_AT} cannot be 0 bytes long"),
+    "odd-block": (_OPENED + block(0xBAD, b"", total=13), f"at byte {_AT} cannot be 13 bytes long"),
+    "cut-block": (_OPENED + enhanced()[:-5], f"the block of type 6 at byte {_AT}"),
+    "cut-block-header": (_OPENED + enhanced()[:7], f"inside a block's header at byte {_AT}: 7 of 8"),
+    "another-trailer": (
+        _OPENED + enhanced()[:-4] + b"\1\0\0\0",
+        f"at byte {_AT} says another length at its end",
+    ),
+    "captured-4-gb": (_OPENED + enhanced(captured=_HUGE), "says 4294967292 bytes, and its block holds 36"),
+    "captured-beyond": (_OPENED + enhanced(captured=37), "says 37 bytes, and its block holds 36"),
+    "simple-beyond": (_OPENED + block(SIMPLE, b"\xff\xff\xff\xff1234"), "says 4294967295 bytes, and"),
+    "option-beyond": (
+        section() + interface(options=option(9, b"\x09", length=0xFFFF)),
+        "An option at byte 44 says 65535 bytes, and 4 are left",
+    ),
+    "year-2554": (
+        section() + interface(options=option(9, b"\x09")) + enhanced(stamp=(1 << 64) - 1),
+        "not in the years 1970 to 2262",
+    ),
+    "before-1970": (
+        section() + interface(options=option(14, struct.pack("<q", -9))) + enhanced(),
+        "not in the years 1970 to 2262",
+    ),
+}
