@@ -6,11 +6,12 @@ fastpath(), c_mmsg(), c_trunk() …   one of them with other settings
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 
+from bench.contestants.children import program as find
 from bench.contestants.contract import Contestant, Running
 from bench.contestants.ours import fastpath
+from bench.contestants.packaged import coturn, nginx, rtpengine
 from bench.contestants.references import c_mmsg, c_recvfrom, c_trunk, go_relay, uvloop_relay
 
 __all__ = [
@@ -21,11 +22,14 @@ __all__ = [
     "c_recvfrom",
     "c_trunk",
     "contestants",
+    "coturn",
     "everybody",
     "fastpath",
     "go_relay",
     "limits",
+    "nginx",
     "rivals",
+    "rtpengine",
     "uvloop_relay",
 ]
 
@@ -37,6 +41,9 @@ def rivals() -> list[Contestant]:
         fastpath("plain"),
         uvloop_relay(),
         go_relay(),
+        nginx(),
+        coturn(),
+        rtpengine(),
     ]
 
 
@@ -64,7 +71,7 @@ def able(wanted: Iterable[Contestant]) -> tuple[list[Contestant], list[str]]:
     found: list[Contestant] = []
     left_out: list[str] = []
     for each in wanted:
-        missing = [package for program, package in each.needs if shutil.which(program) is None]
+        missing = [package for program, package in each.needs if not find(program)]
         if missing:
             left_out.append(f"{each.name} left out: apt install {' '.join(missing)}, or make bench-deps")
         else:

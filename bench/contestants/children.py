@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -20,6 +21,11 @@ STOP_TIMEOUT_S = 10.0
 POLL_S = 0.02
 LOG_TAIL_BYTES = 2000
 DIE_WITH_US = ["setpriv", "--pdeathsig", "KILL", "--"]
+
+
+def program(name: str) -> str:
+    """The path of a program, also of one that Debian keeps off the path of ordinary users; "": not here."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin") or ""
 
 
 @contextmanager

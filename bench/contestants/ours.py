@@ -51,6 +51,7 @@ def _running(
     if upstream == "trunk":
         sink |= {"mode": "trunk", "assume_up": True}
         config["trunk_port"] = place.free_port(socket.SOCK_DGRAM, place.upstream_ip)
+        config["trunk_insecure"] = True  # untagged on every network, as on loopback: nobody else is on it
     else:
         config["plain_ports"] = len(ufrags) + 64
     with ExitStack() as stack:
