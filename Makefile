@@ -17,7 +17,7 @@ UP_FLAGS    = $(if $(filter 1,$(ONCE)),--once) $(if $(RELAY_PORT),--relay-port $
 LIBASAN     = $(shell gcc -print-file-name=libasan.so)
 
 .DELETE_ON_ERROR:
-.PHONY: help run run-aiortc build test suite lint purity debug asan bench-smoke bench-calls bench-setup docs wheel clean
+.PHONY: help run run-aiortc build test suite lint purity debug asan bench-smoke bench-micro bench-calls bench-setup fuzz-pcap docs wheel clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -54,11 +54,20 @@ asan: .stamps/venv-dev .stamps/build-asan  ## the data-plane suite, its random i
 bench-smoke: .stamps/venv-dev .stamps/build  ## a short benchmark against the reference relays; ratios go to bench/results
 	$(PY) -m bench.smoke
 
+bench-micro: .stamps/venv-dev .stamps/build  ## every leaf and table alone, compared with the run before
+	$(PY) -m bench.micro
+
+bench-deps:  ## install the relays to measure against: nginx, coturn, rtpengine, and Go (Debian packages)
+	PYTHON=$(PYTHON) .ci/packages bench
+
 bench-calls: .stamps/venv-dev .stamps/build  ## what a call costs the transceiver, beside aiortc; results go to bench/results
 	$(PY) -m bench.calls.capacity
 
 bench-setup: .stamps/venv-dev .stamps/build  ## how long a browser waits for the first packet, beside aiortc
 	$(PY) -m bench.calls.first_packet
+
+fuzz-pcap: .stamps/venv-dev  ## the capture readers under coverage-guided random input (FUZZ_SECONDS=600)
+	@$(PY) -m tests.fuzz.pcap_reader
 
 docs: .stamps/venv-dev .stamps/build  ## regenerate the documents that come from code
 	$(PY) -m tests.documents

@@ -1,4 +1,4 @@
-"""One datagram's small steps: hash, STUN walk, token."""
+"""One datagram's small steps: first byte, address, hash, STUN walk, FINGERPRINT, token."""
 
 import os
 import time
@@ -11,6 +11,15 @@ from pyfastpath.wire.token import mint
 
 COUNT = 200_000
 KEY = bytes(range(16))
+REQUEST = binding_request(b"0123456789abcdefABCDEF", os.urandom(12), b"password")
+
+
+def test_demux(per_operation):
+    per_operation(bench.demux, COUNT, bytes([0, 22, 128, 191] * 64))
+
+
+def test_address_to_sockaddr_and_back(per_operation):
+    per_operation(bench.addresses, COUNT)
 
 
 def test_siphash_of_a_flow_key(benchmark):
@@ -18,9 +27,17 @@ def test_siphash_of_a_flow_key(benchmark):
     assert benchmark.pedantic(bench.siphash, args=(KEY, bytes(20), COUNT), rounds=20, warmup_rounds=2)
 
 
+def test_client_hash(benchmark):
+    benchmark.extra_info["operations"] = COUNT
+    assert benchmark.pedantic(bench.client_hashes, args=(KEY, COUNT), rounds=20, warmup_rounds=2)
+
+
 def test_stun_parse(per_operation):
-    request = binding_request(b"0123456789abcdefABCDEF", os.urandom(12), b"password")
-    per_operation(bench.stun_parse, COUNT, request)
+    per_operation(bench.stun_parse, COUNT, REQUEST)
+
+
+def test_stun_fingerprint(per_operation):
+    per_operation(bench.fingerprint, COUNT, REQUEST)
 
 
 @pytest.fixture

@@ -2,18 +2,19 @@
 
 Every function returns how many of the N succeeded: a benchmark that looked up nothing must not look fast.
 """
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from fastpath.aes cimport fp_aes, fp_aes_free, fp_aes_init, fp_aes_kind
-from fastpath.address cimport client_hash
+from fastpath.address cimport client_equal, client_from_sockaddr, client_hash, client_to_sockaddr
+from fastpath.demux cimport DEMUX_NOT_WEBRTC, demux as c_demux
 from fastpath.flows cimport flows_insert, flows_lookup, flows_prefetch
 from fastpath.layout cimport FP_FLOW_confirmed, FP_KEYS, FP_NO_PORT, FP_NONE, fp_client, fp_flow
 from fastpath.routes cimport Routes, routes_lookup, routes_prefetch, ufrag_hash
 from fastpath.shard cimport Shard, Shared
 from fastpath.siphash cimport siphash as c_siphash
-from fastpath.stun cimport STUN_OK, stun_message, stun_parse as c_stun_parse
+from fastpath.stun cimport STUN_OK, stun_fingerprint_holds, stun_message, stun_parse as c_stun_parse
 from fastpath.token cimport TOKEN_CHARACTERS, TOKEN_OK, token_fields, token_parse
 
 from fastpath.shard import format_shard, format_shared, shard_bytes, shared_bytes
@@ -48,6 +49,54 @@ def stun_parse(bytes request, uint32_t count):
             if c_stun_parse(data, length, &message) == STUN_OK and message.ufrag != NULL:
                 good += 1
     return good
+
+
+def fingerprint(bytes request, uint32_t count):
+    """How many of `count` FINGERPRINTs (CRC-32 over the message) hold."""
+    cdef const uint8_t *data = <const uint8_t *><const char *>request
+    cdef size_t length = <size_t>len(request)
+    cdef uint32_t _i, good = 0
+    with nogil:
+        for _i in range(count):
+            good += stun_fingerprint_holds(data, length)
+    return good
+
+
+def demux(bytes first, uint32_t count):
+    """How many of `count` datagrams, whose first bytes are those of `first` (256) in turn, are WebRTC's."""
+    cdef const uint8_t *data = <const uint8_t *><const char *>first
+    cdef uint32_t i, good = 0
+    assert len(first) == 256
+    with nogil:
+        for i in range(count):
+            good += c_demux(data + (i & 255), 1) != DEMUX_NOT_WEBRTC
+    return good
+
+
+def addresses(uint32_t count):
+    """How many of `count` clients survive the way into a sockaddr and back."""
+    cdef uint8_t name[32]
+    cdef fp_client client, back
+    cdef uint32_t i, good = 0
+    with nogil:
+        for i in range(count):
+            client = client_number(i)
+            good += (client_from_sockaddr(name, client_to_sockaddr(&client, name), 0, &back)
+                     and client_equal(&client, &back))
+    return good
+
+
+def client_hashes(bytes seed, uint32_t count):
+    """`count` hashes of clients, as every datagram's way begins with; their XOR."""
+    cdef const uint8_t *s = <const uint8_t *><const char *>seed
+    cdef fp_client client = client_number(1)
+    cdef uint64_t mixed = 0
+    cdef uint32_t i
+    with nogil:
+        for i in range(count):
+            client.port = <uint16_t>i
+            mixed ^= client_hash(s, &client)
+    return mixed
 
 
 cdef class Tokens:
