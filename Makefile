@@ -17,7 +17,7 @@ UP_FLAGS    = $(if $(filter 1,$(ONCE)),--once) $(if $(RELAY_PORT),--relay-port $
 LIBASAN     = $(shell gcc -print-file-name=libasan.so)
 
 .DELETE_ON_ERROR:
-.PHONY: help run run-aiortc build test suite lint purity debug asan bench-smoke bench-micro bench-calls bench-setup fuzz-pcap docs wheel clean
+.PHONY: help run run-aiortc build test suite lint purity debug asan bench-smoke bench-deps bench-micro bench-calls bench-setup fuzz-pcap docs wheel clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
