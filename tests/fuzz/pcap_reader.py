@@ -1,0 +1,142 @@
+"""Fuzzes the capture readers, guided by coverage: `make fuzz-pcap`, FUZZ_SECONDS=600.
+
+    python -m tests.fuzz.pcap_reader                 fuzz; the corpus stays in build/fuzz/pcap_reader
+    python -m tests.fuzz.pcap_reader FILE            run one input, as of a crash that was found
+
+Nothing but PcapError may come out of a reader, however its bytes arrive, and what it reads must survive the
+writer. libFuzzer adds: no input takes ten seconds, none 512 MiB.
+"""
+
+import os
+import random
+import struct
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["pyfastpath.wire", "pyfastpath.types"]):
+    from pyfastpath.wire import frames
+    from pyfastpath.wire.pcap import read_frames
+    from pyfastpath.wire.pcapng import PcapngWriter
+
+from pyfastpath.errors import PcapError
+from tests.support.captures import HOSTILE, everything, pcap, pieces, record
+
+ROOT = Path(__file__).parent.parent.parent
+FOLDER = ROOT / "build" / "fuzz" / "pcap_reader"
+INPUT_BYTES_MAX = 4096
+INPUT_SECONDS_MAX = 10
+MEMORY_MB_MAX = 512
+
+
+def seeds():
+    """Small files of every kind: damaged ones, and the start of real calls."""
+    yield from (data for data, _ in HOSTILE.values() if len(data) <= INPUT_BYTES_MAX)
+    yield from (everything("<"), everything(">"))
+    yield from (pcap(record(order=order), order=order, link=link) for order in "<>" for link in frames.LINKS)
+    for file in sorted((ROOT / "tests" / "pcaps").glob("*.pcap")):
+        yield file.read_bytes()[:INPUT_BYTES_MAX]
+
+
+def outcome(data, step):
+    """(Frames, datagrams, error) when the source gives `step` bytes at a time."""
+    seen, found, error = [], [], ""
+
+    def watched(source):
+        for frame in source:
+            seen.append(frame)
+            yield frame
+
+    try:
+        chunks = (data[at : at + step] for at in range(0, len(data), step))
+        found.extend(frames.Datagrams(watched(read_frames(pieces(chunks)))))
+    except PcapError as caught:
+        error = str(caught)
+        assert "\n" not in error, error
+        assert caught.hint, error
+        assert 0 <= caught.offset <= len(data), error
+    return seen, found, error
+
+
+def one_input(data):
+    """What must hold for any bytes at all."""
+    seen, found, error = outcome(data, len(data) or 1)
+    assert (seen, found, error) == outcome(data, 1 + len(data) % 37)
+    assert sum(len(frame.data) for frame in seen) <= len(data)
+    assert [frame.offset for frame in seen] == sorted({frame.offset for frame in seen})
+    for item in found:
+        assert len(item.payload) <= item.original_bytes <= 65527
+    writer = PcapngWriter()
+    parts = [writer.section_header()]
+    for number, frame in enumerate(seen):
+        assert 0 <= frame.time_ns < 1 << 63
+        parts.append(writer.interface(frame.link_type))
+        parts.append(writer.packet(frame.time_ns, frame.data, frame.original_bytes, interface=number))
+    again = read_frames(pieces(parts))
+    assert [item[:4] for item in again] == [item[:4] for item in seen]
+
+
+def mutate(data, max_size, seed):
+    """Half of the inputs as libFuzzer likes; half block by block, lengths made good, so that the changes get
+    behind the checks of the frame around them."""
+    dice = random.Random(seed)
+    blocks = split(data)
+    if len(blocks) < 2 or dice.random() < 0.5:
+        return atheris.Mutate(data, max_size)
+    at = dice.randrange(len(blocks))
+    way = dice.randrange(4)
+    if way == 0:
+        blocks.insert(dice.randrange(len(blocks)), blocks[at])
+    elif way == 1:
+        del blocks[at]
+    else:
+        kind, body = blocks[at]
+        blocks[at] = kind, atheris.Mutate(body, max(len(body), 64) + 64)
+    return b"".join(map(joined, blocks))[:max_size]
+
+
+def split(data):
+    """(Type, body) of the blocks of a pcapng of little endian, up to the first that is none."""
+    blocks, at = [], 0
+    while at + 12 <= len(data):
+        kind, total = struct.unpack_from("<II", data, at)
+        if not 12 <= total <= len(data) - at:
+            break
+        blocks.append((kind, data[at + 8 : at + total - 4]))
+        at += total
+    return blocks
+
+
+def joined(block):
+    """A block with the lengths that it should have."""
+    kind, body = block
+    body += bytes(-len(body) % 4)
+    total = struct.pack("<I", 12 + len(body))
+    return struct.pack("<I", kind) + total + body + total
+
+
+def main():
+    """Run one input, or fuzz for FUZZ_SECONDS; the exit code is libFuzzer's: 0 when nothing was found."""
+    arguments = [sys.argv[0], *sys.argv[1:]]
+    if len(sys.argv) == 1:
+        folder = Path(os.environ.get("FUZZ_FOLDER", FOLDER))
+        corpus = folder / "corpus"
+        corpus.mkdir(parents=True, exist_ok=True)
+        for number, data in enumerate(seeds()):
+            (corpus / f"seed-{number:02}").write_bytes(data)
+        arguments += [
+            f"-max_total_time={os.environ.get('FUZZ_SECONDS', '600')}",
+            f"-max_len={INPUT_BYTES_MAX}",
+            f"-timeout={INPUT_SECONDS_MAX}",
+            f"-rss_limit_mb={MEMORY_MB_MAX}",
+            f"-artifact_prefix={folder}/",
+            "-print_final_stats=1",
+            str(corpus),
+        ]
+    atheris.Setup(arguments, one_input, custom_mutator=mutate)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
