@@ -184,9 +184,15 @@ def _explain_capture(file: Path, config: RelayConfig, route: str, wall_s: int) -
     model = RelayModel(tables=tables, pools=[{4: range(30_000), 6: range(30_000, 60_000)}])
     model.allow_clients = [ip_network(text) for text in config.allow_clients]
     index = [backend.id for backend in config.backends].index(route) if route else None
+    cut = sum(
+        item.original_bytes > len(item.payload) and demux(item.payload) == Kind.STUN
+        for item in capture.datagrams
+    )
     replay = _Replay(config, model, index, wall_s)
     replay.play(capture.datagrams)
     lines = [f"{file}: {len(capture.datagrams)} UDP datagrams, {capture.skipped} other frames"]
+    if cut:
+        lines.append(f"{cut} STUN messages were cut when recorded and are judged so: use tcpdump -s 0")
     for ufrag, found in replay.decided.items():
         lines += _sentences(ufrag, found, config)
     lines += [

@@ -21,6 +21,7 @@ COMMANDS = {  # what it is called: Debian's package
     "ip": "iproute2",
     "nft": "nftables",
     "gcc": "gcc",
+    "editcap": "wireshark-common",
     "espeak-ng": "espeak-ng",
     "firefox-esr": "firefox-esr",
 }

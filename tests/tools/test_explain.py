@@ -1,5 +1,7 @@
 """explain gives the relay's own answer: the rule, the drop reason, and whole captures."""
 
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from pyfastpath.config import load
 from pyfastpath.errors import FastpathError
 from pyfastpath.tools.explain import explain
 from pyfastpath.wire.stun import build_binding_request
+from tests.support.require import require
 
 PCAPS = Path(__file__).parent.parent / "pcaps"
 KEY = "000102030405060708090a0b0c0d0e0f"
@@ -136,6 +139,16 @@ def test_clients_that_are_not_allowed(tmp_path):
 def test_a_relay_elsewhere_is_found_by_the_first_request(tmp_path):
     config = configured(tmp_path, CONFIG.replace(":40000", ":3478"))
     assert explain(str(PCAPS / "chromium-dtls12.pcap"), config, route="web1", wall_s=0).routed
+
+
+def test_a_capture_of_the_starts_of_frames_says_that_messages_are_cut(tmp_path, config):
+    require("editcap")
+    short = tmp_path / "short.pcapng"
+    source = PCAPS / "chromium-dtls12.pcap"
+    subprocess.run(["editcap", "-s", "96", "-F", "pcapng", source, short], check=True, timeout=30)
+    said = "\n".join(explain(str(short), config, route="web1", wall_s=0).lines)
+    assert re.search(r"^\d+ STUN messages were cut when recorded", said, re.MULTILINE)
+    assert not any(" cut " in line for line in explain(str(source), config, route="web1", wall_s=0).lines)
 
 
 def test_on_the_command_line(tmp_path, capsys):

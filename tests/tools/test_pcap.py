@@ -8,6 +8,7 @@ import pytest
 
 from pyfastpath.errors import PcapError
 from pyfastpath.tools.pcap import open_capture, read_pcap
+from tests.support.require import require
 
 PCAPS = Path(__file__).parent.parent / "pcaps"
 
@@ -27,6 +28,7 @@ def test_the_captures_of_real_calls():
 
 def test_a_converted_capture_is_the_same_one(tmp_path):
     """Another program's pcapng (editcap is Wireshark's)."""
+    require("editcap")
     file = tmp_path / "x.pcapng"
     source = PCAPS / "wrtc-12-clients.pcap"
     subprocess.run(["editcap", "-F", "pcapng", source, file], check=True, timeout=30)

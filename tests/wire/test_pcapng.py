@@ -27,6 +27,7 @@ from tests.support.captures import (
     pieces,
     section,
 )
+from tests.support.require import require
 
 NOW_NS = 1_700_000_000_123_456_789
 IF_TSRESOL, IF_TSOFFSET = 9, 14
@@ -39,6 +40,7 @@ def frames(*parts):
 
 def tshark(file, *fields):
     """What Wireshark reads: a list of fields a frame."""
+    require("tshark")
     command = ["tshark", "-n", "-r", str(file), "-T", "fields", *(f"-e{field}" for field in fields)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     return [tuple(line.split("\t")) for line in done.stdout.splitlines()]
