@@ -21,7 +21,7 @@ with atheris.instrument_imports(include=["pyfastpath.wire", "pyfastpath.types"])
     from pyfastpath.wire.pcapng import PcapngWriter
 
 from pyfastpath.errors import PcapError
-from tests.support.captures import HOSTILE, everything, pcap, pieces, record
+from tests.support.captures import HOSTILE, ON_A_LINK, everything, pcap, pieces, record
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "build" / "fuzz" / "pcap_reader"
@@ -34,7 +34,10 @@ def seeds():
     """Small files of every kind: damaged ones, and the start of real calls."""
     yield from (data for data, _ in HOSTILE.values() if len(data) <= INPUT_BYTES_MAX)
     yield from (everything("<"), everything(">"))
-    yield from (pcap(record(order=order), order=order, link=link) for order in "<>" for link in frames.LINKS)
+    for order in "<>":
+        yield from (
+            pcap(record(data, order=order), order=order, link=link) for link, data in ON_A_LINK.items()
+        )
     for file in sorted((ROOT / "tests" / "pcaps").glob("*.pcap")):
         yield file.read_bytes()[:INPUT_BYTES_MAX]
 

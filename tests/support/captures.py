@@ -6,12 +6,27 @@ Independent of the writer under test.
 import struct
 from collections.abc import Callable, Iterable
 
-from scapy.all import IP, UDP, Raw
+from scapy.all import IP, UDP, IPv6, IPv6ExtHdrHopByHop, Raw
 
 SECTION_HEADER, INTERFACE, OBSOLETE, SIMPLE, NAMES, STATISTICS, ENHANCED = 0x0A0D0D0A, 1, 2, 3, 4, 5, 6
 MICRO, NANO = 0xA1B2C3D4, 0xA1B23C4D
 PAYLOAD = b"\x80hello"
 PACKET = bytes(IP(src="203.0.113.9", dst="192.0.2.1") / UDP(sport=5000, dport=3478) / Raw(PAYLOAD))
+PACKET6 = bytes(
+    IPv6(src="2001:db8::5", dst="2001:db8::1")
+    / IPv6ExtHdrHopByHop(nh=51)
+    / Raw(b"\x11\x04" + bytes(22))  # an authentication header
+    / UDP(sport=5000, dport=3478)
+    / Raw(PAYLOAD)
+)
+ON_A_LINK = {  # link type: a frame
+    0: b"\x02\0\0\0" + PACKET,
+    1: bytes(12) + b"\x88\xa8\0\x07\x81\0\0\x09\x86\xdd" + PACKET6,
+    101: PACKET6,
+    108: b"\0\0\0\x18" + PACKET6,
+    113: bytes(14) + b"\x08\0" + PACKET,
+    276: b"\x86\xdd" + bytes(18) + PACKET6,
+}
 
 
 def pcap(*records: bytes, order: str = "<", magic: int = MICRO, link: int = 101) -> bytes:
