@@ -51,8 +51,14 @@ asan: .stamps/venv-dev .stamps/build-asan  ## the data-plane suite, its random i
 	$(call PROFILED,asan) LD_PRELOAD=$(LIBASAN) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
 	    UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 $(PYTEST) -m "not slow" tests/fastpath
 
-bench-smoke: .stamps/venv-dev .stamps/build  ## a short benchmark against the reference relays; ratios go to bench/results
-	$(PY) -m bench.smoke
+bench: .stamps/venv-dev .stamps/build  ## half an hour, as root: everybody in three networks; tables and plots go to bench/results
+	$(PY) -m bench.run
+
+bench-smoke: .stamps/venv-dev .stamps/build  ## the same program, three minutes: a few relays, few rounds
+	$(PY) -m bench.run --quick
+
+bench-readme:  ## the newest result's headline and plots into the README
+	$(PY) -m bench.publish
 
 bench-micro: .stamps/venv-dev .stamps/build  ## every leaf and table alone, compared with the run before
 	$(PY) -m bench.micro

@@ -48,7 +48,7 @@ def busy_ns(cpu: int) -> int:
 def spare_ns(cpu: int) -> int:
     """Nanoseconds a CPU under load did nothing or was not ours to use: idle + iowait + steal.
 
-    Wall time minus this is what the whole core worked, softirq included: the kernel adds idle time up exactly,
+    Wall time minus this is what the core worked, softirq included: the kernel adds idle time up exactly,
     but charges short softirqs by sampling at ticks. Where root may read it, idle comes from /proc/timer_list,
     which lacks only the sleep that goes on now (below 1 ms under load); else from /proc/stat, in ticks of
     10 ms: a tenth of what a lightly loaded core works in a second.
@@ -61,7 +61,7 @@ def spare_ns(cpu: int) -> int:
 
 
 def idle_ns(timer_list: str, cpu: int) -> int:
-    """Idle and iowait of one CPU, from the text of the kernel's timer list. ValueError when it is not there."""
+    """Idle and iowait of one CPU in the text of the kernel's timer list. ValueError when it is not there."""
     section = timer_list.partition(f"\ncpu: {cpu}\n")[2].partition("\ncpu: ")[0]
     found = {
         name.strip(" ."): int(value.split()[0])

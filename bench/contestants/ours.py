@@ -50,6 +50,7 @@ def _running(
     config = _config(place, len(ufrags)) | settings
     if upstream == "trunk":
         sink |= {"mode": "trunk", "assume_up": True}
+        config["trunk_address"] = place.upstream_ip
         config["trunk_port"] = place.free_port(socket.SOCK_DGRAM, place.upstream_ip)
         config["trunk_insecure"] = True  # untagged on every network, as on loopback: nobody else is on it
     else:
