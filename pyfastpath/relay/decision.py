@@ -139,12 +139,12 @@ class RelayModel:
         wall_s: int,
     ) -> tuple[Provisional | None, Verdict]:
         """A provisional flow, or why not. What is refused leaves nothing behind."""
-        if not stun.fingerprint_holds(datagram):
-            return None, _drop("bad_stun", overrode=asked.overrode)
         chosen = decide(ufrag, self.tables, now_ms // 1000, wall_s)
         reason = self._refusal(chosen, client)
         if reason != "none" or chosen.backend is None:
             return None, _drop(reason, chosen.decision, overrode=asked.overrode)
+        if not stun.fingerprint_holds(datagram):
+            return None, _drop("bad_stun", chosen.decision, overrode=asked.overrode)
         flow = Provisional(
             client=client,
             ufrag=ufrag,
