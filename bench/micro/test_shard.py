@@ -31,6 +31,7 @@ def relay_with(mode="trunk", **sizes):
         0, address16(IP), PORT, 4, MODE_TRUNK if mode == "trunk" else MODE_PLAIN, name_hash=1,
         cluster=1, xcvr=2, incarnation=3, has_xcvr=True
     )  # fmt: skip
+    bench_shard.prefault(relay.shards[0])
     relay.publish(WALL_S, token_keys={0: KEY}, trunk_keys={})
     return relay
 

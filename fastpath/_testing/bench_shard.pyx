@@ -12,8 +12,8 @@ from fastpath.counters cimport count_batch, count_residence, counters_publish
 from fastpath.flows cimport flows_insert, flows_remove
 from fastpath.forward cimport forward_down_trunk, forward_up
 from fastpath.layout cimport (
-    FP_FLOW_confirmed, FP_FORWARD, FP_NO_PORT, FP_NONE, FP_PORT_flow, FP_UP, fp_client, fp_datagram,
-    fp_endpoint, fp_flow, fp_provisional, fp_verdict)
+    FP_FLOW_confirmed, FP_FORWARD, FP_NO_PORT, FP_NONE, FP_PORT_flow, FP_TRANSACTION_WAYS, FP_UP, fp_client,
+    fp_datagram, fp_endpoint, fp_flow, fp_provisional, fp_transaction, fp_verdict)
 from fastpath.lifecycle cimport expire_slice
 from fastpath.ports cimport ports_acquire, ports_lookup, ports_release
 from fastpath.provisional cimport (
@@ -24,6 +24,7 @@ from fastpath.transactions cimport (
 
 cdef enum:
     REQUEST_BYTES = 256
+    PAGE_BYTES = 4096
 
 
 cdef fp_client client_number(uint32_t i) noexcept nogil:
@@ -36,6 +37,23 @@ cdef fp_client client_number(uint32_t i) noexcept nogil:
     client.port = 40000
     client.family = 4
     return client
+
+
+cdef void touch(void *memory, size_t length) noexcept nogil:
+    cdef volatile uint8_t *at = <volatile uint8_t *>memory
+    cdef size_t i = 0
+    while i < length:
+        at[i] = at[i]
+        i += PAGE_BYTES
+
+
+def prefault(Shard shard not None):
+    """Has the kernel give every page of the tables now: what is measured is our code, not its first touch."""
+    touch(shard.state.flows.slots, (<size_t>shard.state.flows.mask + 1) * sizeof(fp_flow))
+    touch(shard.state.provisional.entries,
+          (<size_t>shard.state.provisional.mask + 1) * sizeof(fp_provisional))
+    touch(shard.state.transactions.entries,
+          (<size_t>shard.state.transactions.mask + 1) * FP_TRANSACTION_WAYS * sizeof(fp_transaction))
 
 
 def flow_inserts(Shard shard not None, uint32_t count):
