@@ -71,7 +71,7 @@ def c_trunk(mode: Literal["bundle", "run"] = "bundle", coalesce_us: int = 0) -> 
 
 def _c(name: str, upstream: Upstream, source: str, coalesce_us: int, *options: str) -> Contestant:
     def command() -> list[str]:
-        binary = _built(f"c_{source}", "c", "gcc", f"{source}.c", "-O2", "-Wall", "-Wextra", "-Werror", "-o")
+        binary = _built(f"c_{source}", "c", "gcc", f"{source}.c", "-O3", "-Wall", "-Wextra", "-Werror", "-o")
         return [binary, *options, f"--coalesce-us={coalesce_us}"]
 
     full = f"{name}, {coalesce_us} µs" if coalesce_us else name
