@@ -58,7 +58,7 @@ ctypedef struct end_state:
     int failure                         # errno that ends a run
 
 cdef uint32_t end_receive(end_state *e) noexcept nogil
-cdef uint8_t *end_scratch(end_state *e) noexcept nogil
+cdef uint8_t *end_scratch(end_state *e, uint32_t relay) noexcept nogil
 cdef void end_stage(end_state *e, const session *s, const uint8_t *data, uint32_t length) noexcept nogil
 cdef void end_flush(end_state *e) noexcept nogil
 cdef void end_announce(end_state *e, uint64_t now_ns) noexcept nogil

@@ -135,7 +135,7 @@ cdef void take_plain(end_state *e, uint32_t slot, uint64_t now_ns) noexcept nogi
 
 
 cdef void answer_probe(end_state *e, const uint8_t *request, const fp_endpoint *source) noexcept nogil:
-    cdef uint8_t *response = end_scratch(e)
+    cdef uint8_t *response = end_scratch(e, 0)
     cdef size_t length = binding_success(response, request, source.address, source.port, source.family)
     e.probes += 1
     compose(&e.outgoing, response, length)
@@ -214,9 +214,10 @@ cdef void obey(end_state *e, uint32_t relay, const trunk_record *record, uint64_
 
 # ---- what goes to the relay --------------------------------------------------------------------------
 
-cdef uint8_t *end_scratch(end_state *e) noexcept nogil:
-    """Where the next datagram to be staged may be written, FP_DATAGRAM_BYTES long."""
-    if e.items == FP_BATCH or e.outgoing.count == FP_BATCH:
+cdef uint8_t *end_scratch(end_state *e, uint32_t relay) noexcept nogil:
+    """Where the next datagram to be staged may be written, FP_DATAGRAM_BYTES long. `relay`: which one it is
+    for (trunk): what waits for another goes first, not between writing and staging."""
+    if e.items == FP_BATCH or e.outgoing.count == FP_BATCH or (e.items and e.to != relay):
         end_flush(e)
     return e.scratch[e.items if e.trunk else e.outgoing.count]
 

@@ -84,9 +84,10 @@ cdef void play_line(player_state *p, uint32_t who, script_line *line, uint64_t n
     cdef const uint8_t *text = script_text(line, s.ordinal, &length)
     cdef uint8_t *own
     if script_marked(line):
-        own = end_scratch(p.ends[s.end])
         if line.upstream:
             own = outlet.scratch[outlet.outgoing.count]
+        else:
+            own = end_scratch(p.ends[s.end], s.relay)
         memcpy(own, text, length)
         script_apply_mark(own, length, who)
         text = own
