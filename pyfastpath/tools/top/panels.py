@@ -61,13 +61,14 @@ def latency(changes: Changes) -> RenderableType:
     for name, way in changes.ways.items():
         found = [quantile_s(way.residence, changes.residence_ends_s, share) for share in (0.5, 0.99, 0.999)]
         counts = octaves(way.residence, changes.residence_ends_s, FIRST_OCTAVE_S, OCTAVES)
-        table.add_row(name, *map(micros, found), bars(counts))
+        last_s = changes.residence_ends_s[-1]
+        table.add_row(name, *(micros(one, last_s) for one in found), bars(counts))
     return table
 
 
 def workers(changes: Changes) -> RenderableType:
     """Who does the work; a batch near 64 means that a worker is busy, many naps that it is not."""
-    table = _table("worker", "shards", "flows", "in/s", "batch", "naps/s", left={0, 1})
+    table = _table("worker", "shards", "flows", "in/s", "batch", "naps/s", left={0, 1}, gap=1)
     for row in changes.workers:
         table.add_row(
             "none" if row.worker is None else str(row.worker),
@@ -82,7 +83,7 @@ def workers(changes: Changes) -> RenderableType:
 
 def drops(changes: Changes, limit: int) -> RenderableType:
     """The busiest drop reasons, at most `limit` of them, kernel drops first: they mean overload."""
-    table = _table("dropped", "way", "/s", "in all", left={0, 1})
+    table = _table("dropped", "way", "/s", "total", left={0, 1}, gap=1)
     if changes.kernel_dropped:
         table.add_row(
             Text("kernel: buffer full", style="bold red"),
@@ -128,12 +129,12 @@ def span(seconds: float) -> str:
     return f"{whole}s"
 
 
-def micros(seconds: float | None) -> str:
-    """A latency bound; `-` without any datagram."""
+def micros(seconds: float | None, last_s: float) -> str:
+    """A latency bound; `-` without any datagram; last_s: the last bound there is."""
     if seconds is None:
         return "-"
     if seconds == float("inf"):
-        return "> 16 s"
+        return f"> {last_s * 1e3:.0f} ms"
     return f"{seconds * 1e6:.0f} µs" if seconds < 1e-3 else f"{seconds * 1e3:.3g} ms"
 
 
@@ -153,9 +154,9 @@ def shard_list(shards: Sequence[int]) -> str:
     return ",".join(map(str, shards))
 
 
-def _table(*columns: str, left: set[int] | None = None) -> Table:
+def _table(*columns: str, left: set[int] | None = None, gap: int = 2) -> Table:
     """A table without lines; the first column, or those in `left`, stand left, numbers right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", expand=False)
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold", expand=False)
     for number, name in enumerate(columns):
         justify = "left" if number in (left or {0}) else "right"
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ class Top(App[None]):
 
     CSS = """
     #traffic, #latency { height: 4; }
-    #middle { layout: grid; grid-size: 2; grid-columns: 44 1fr; height: 9; }
+    #middle { layout: grid; grid-size: 2; grid-columns: 42 1fr; height: 9; }
     #line { height: 1; }
     #backends { height: 1fr; }
     .gap { margin-top: 1; }

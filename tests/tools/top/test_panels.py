@@ -1,8 +1,10 @@
 """The panels as text: what stands where, and that nothing is wider than the screen."""
 
 import pytest
+from fastpath.counters import DROP_REASONS
 from rich.console import Console
 
+from pyfastpath.relay.layout import RESIDENCE_BUCKETS
 from pyfastpath.tools.top import panels
 from pyfastpath.tools.top.readings import between
 from tests.tools.top.test_readings import reading, shard, way
@@ -53,6 +55,22 @@ def test_latency_has_quantiles_and_bars(changes):
     assert up.split()[:7] == ["up", "1", "µs", "1", "µs", "1.31", "ms"]
     assert up.rstrip().endswith("▁▁")
     assert "█" in up
+
+
+def test_what_is_slower_than_every_bucket_is_said():
+    slow = between(
+        reading(0.0, shard(0, 0)), reading(1.0, shard(0, 0, up=way(1, 1, residence=[RESIDENCE_BUCKETS - 1])))
+    )
+    assert text(panels.latency(slow)).splitlines()[1].split()[1:4] == [">", "15", "ms"]
+
+
+def test_the_longest_drop_reason_fits_beside_the_workers(changes):
+    worst = max((name for name, _ in DROP_REASONS), key=len)
+    busy = between(
+        reading(0.0, shard(0, 0)), reading(1.0, shard(0, 0, down=way(dropped={worst: 123_456_789})))
+    )
+    assert f"{worst} down" in text(panels.drops(busy, 3), width=38)
+    assert len(text(panels.workers(changes), width=41).splitlines()) == 2
 
 
 def test_drops_name_the_kernel_first_and_are_bounded(changes):
