@@ -36,6 +36,9 @@ cdef inline void arrivals_publish(arrivals *into) noexcept nogil:
         into.acknowledged[0] = into.received
 
 
+cdef list histogram_list(const uint64_t *counts)
+
+
 cdef class Arrivals:
     cdef arrivals *state
     cdef object acknowledged_owner

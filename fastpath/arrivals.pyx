@@ -3,7 +3,14 @@
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from fastpath.histogram cimport histogram_quantile
+from fastpath.histogram cimport HISTOGRAM_BUCKETS, histogram_floor, histogram_quantile
+
+
+cdef list histogram_list(const uint64_t *counts):
+    """[(least value, count)] of the buckets that are not empty, rising."""
+    cdef uint32_t bucket
+    return [(histogram_floor(bucket), counts[bucket]) for bucket in range(<uint32_t>HISTOGRAM_BUCKETS)
+            if counts[bucket]]
 
 
 cdef class Arrivals:
@@ -54,6 +61,11 @@ cdef class Arrivals:
     def latency_ns(self, double quantile) -> int:
         """The quantile (0..1) of arrival minus intended send time, right within 3.2 %."""
         return histogram_quantile(self.state.latency, quantile)
+
+    def histogram(self) -> list:
+        """[(value_ns, count)] of the non-empty buckets, rising: `count` latencies lie from value_ns to 3.2 %
+        above it, where `latency_ns` finds its quantiles too."""
+        return histogram_list(self.state.latency)
 
     def forget_latency(self) -> None:
         """Starts the histogram anew: what a warm-up noted does not count."""

@@ -1,11 +1,15 @@
-# F2: who the clients of a load run are: source address, relay address and framing of each flow, and the sizes
-# of what it sends. No state that changes, no syscall; the generator sends and receives. See clients.pyx.
+# F2: who the clients of a load run are: source address, relay address, ufrag and framing of each flow, and the
+# sizes of what it sends. No state that changes, no syscall; the generator sends and receives. See clients.pyx.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
 from fastpath.linux cimport sockaddr_in
+from fastpath.sha1 cimport hmac_key
 
 cdef enum:
     TURN_HEADER_BYTES = 4                # number and length (RFC 8656 section 12.4)
+    CLIENT_UFRAG_BYTES = 256             # RFC 8839 section 5.4
+    CLIENT_REQUEST_BYTES = 352           # room for the Binding Request of the longest ufrag
 
 ctypedef struct clients:
     uint32_t flows
@@ -17,6 +21,10 @@ ctypedef struct clients:
     uint32_t target_step                 # 0: one target for all; 1: one a flow
     sockaddr_in *targets
     uint16_t *turn_numbers               # NULL without TURN
+    const uint8_t *ufrags                # one after another
+    uint32_t *ufrag_offsets              # flows + 1
+    uint64_t seed                        # of transaction ids
+    hmac_key password
 
 
 cdef inline uint32_t client_source(const clients *c, uint32_t flow) noexcept nogil:
@@ -76,7 +84,19 @@ cdef inline size_t client_payload(const clients *c, const uint8_t *data, size_t 
     return inside if inside + TURN_HEADER_BYTES <= length else 0
 
 
+cdef inline void client_transaction(const clients *c, uint32_t flow, uint8_t *out) noexcept nogil:
+    """The 12 bytes of a flow's transaction id: the flow, by which a sink knows it, and what no other run has."""
+    cdef uint64_t rest = client_mix(c.seed + flow)
+    memcpy(out, &flow, 4)
+    memcpy(out + 4, &rest, 8)
+
+
+cdef size_t client_request(const clients *c, uint32_t flow, uint8_t *out) noexcept nogil
+
+
 cdef class Clients:
     cdef clients *state
+    cdef object ufrags
+    cdef set_ufrags(self, ufrags, password)
     cdef set_targets(self, target)
     cdef set_turn_numbers(self, numbers)

@@ -6,7 +6,11 @@ from fastpath.binding cimport BINDING_RESPONSE_BYTES, binding_is as c_binding_is
 from fastpath.histogram cimport HISTOGRAM_BUCKETS
 from fastpath.histogram cimport histogram_bucket as c_bucket, histogram_floor as c_floor
 from fastpath.histogram cimport histogram_note, histogram_quantile
+from fastpath.pace cimport (
+    pace, pace_allowance, pace_begin, pace_flying, pace_intended_ns, pace_note, pace_over, pace_rest_ns,
+)
 from fastpath.probe cimport PROBE_BYTES, probe, probe_build, probe_note, probe_parse, probe_tally
+from fastpath.sha1 cimport SHA1_BYTES, hmac_key, hmac_sha1 as c_hmac_sha1, hmac_sha1_prepare
 
 BUCKETS = HISTOGRAM_BUCKETS
 LEAST_PROBE_BYTES = PROBE_BYTES
@@ -85,3 +89,50 @@ def binding_success(bytes request, bytes address, uint16_t port):
     length = c_success(out, <const uint8_t *><const char *>request, <const uint8_t *><const char *>address,
                        port, 4 if len(address) == 4 else 6)
     return (<const char *>out)[:<Py_ssize_t>length]
+
+
+def hmac_sha1(bytes secret, bytes message):
+    cdef hmac_key key
+    cdef uint8_t out[SHA1_BYTES]
+    hmac_sha1_prepare(&key, <const uint8_t *><const char *>secret, <size_t>len(secret))
+    c_hmac_sha1(&key, <const uint8_t *><const char *>message, <size_t>len(message), out)
+    return out[:SHA1_BYTES]
+
+
+cdef class Pace:
+    """A run's pace from time 1,000,000 ns on; `settled` is what others count."""
+
+    cdef pace state
+    cdef public uint64_t settled
+
+    def __init__(self, *, uint64_t rate_pps=0, uint64_t window=512, uint64_t limit=1 << 62,
+                 uint64_t duration_ns=1 << 60, uint64_t settled=0, bint counted=True):
+        self.settled = settled
+        pace_begin(&self.state, rate_pps, window, limit, &self.settled if counted else NULL, 1_000_000,
+                   duration_ns)
+
+    def allowance(self, uint64_t now_ns):
+        return pace_allowance(&self.state, now_ns)
+
+    def intended_ns(self, uint64_t ahead, uint64_t now_ns):
+        return pace_intended_ns(&self.state, ahead, now_ns)
+
+    def note(self, uint64_t count, uint64_t now_ns):
+        pace_note(&self.state, count, now_ns)
+
+    def over(self, uint64_t now_ns):
+        return pace_over(&self.state, now_ns)
+
+    def flying(self):
+        return pace_flying(&self.state)
+
+    def rest_ns(self, uint64_t now_ns):
+        return pace_rest_ns(&self.state, now_ns)
+
+    @property
+    def late(self):
+        return self.state.late, self.state.late_max_ns
+
+    @property
+    def written_off(self):
+        return self.state.written_off

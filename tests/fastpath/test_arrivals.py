@@ -37,6 +37,16 @@ def test_latency_counts_first_arrivals_only():
     assert arrivals.latency_ns(1.0) == 0
 
 
+def test_the_histogram_holds_what_the_quantiles_are_of():
+    arrivals = Arrivals(1, RUN)
+    for sequence, latency_ns in enumerate([7, 7, 7, 1000, 50_000]):
+        arrive(arrivals, build_probe(0, RUN, sequence, 100), 100 + latency_ns)
+    assert arrivals.histogram() == [(7, 3), (992, 1), (49_152, 1)]
+    assert [arrivals.latency_ns(quantile) for quantile in (0.6, 0.8, 1.0)] == [7, 992, 49_152]
+    arrivals.forget_latency()
+    assert arrivals.histogram() == []
+
+
 def test_a_flow_that_does_not_exist_is_an_index_error():
     with pytest.raises(IndexError, match="flow 1 of 1"):
         Arrivals(1, RUN).flow(1)

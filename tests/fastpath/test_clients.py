@@ -1,13 +1,19 @@
 """The clients of a load run: who sends from where, and what is refused."""
 
+import struct
+
 import pytest
 from fastpath.clients import Clients
+from fastpath.generator import binding_request
+from hypothesis import given
+from hypothesis import strategies as st
 
+PASSWORD = b"benchmark-password-22c"
 RELAY = ("127.0.0.1", 9)
 
 
 def test_flows_share_sockets_and_take_the_next_source_in_turn():
-    clients = Clients(7, RELAY, first_source="10.0.0.254", sockets=3)
+    clients = Clients([b"aaaa"] * 7, RELAY, first_source="10.0.0.254", sockets=3)
     assert [clients.source(flow) for flow in range(7)] == ["10.0.0.254"] * 3 + ["10.0.0.255"] * 3 + [
         "10.0.1.0"
     ]
@@ -34,4 +40,30 @@ def test_flows_share_sockets_and_take_the_next_source_in_turn():
 def test_impossible_settings_are_refused(change, sentence):
     settings = {"target": RELAY} | change
     with pytest.raises(ValueError, match=sentence):
-        Clients(2, settings.pop("target"), **settings)
+        Clients([b"aaaa", b"bbbb"], settings.pop("target"), **settings)
+
+
+UFRAGS = st.lists(st.integers(4, 256).map(lambda length: b"u" * length), min_size=1, max_size=3)
+
+
+@given(UFRAGS, st.binary(max_size=64))
+def test_a_request_is_the_slow_twins(ufrags, password):
+    clients = Clients(ufrags, RELAY, password=password)
+    for flow, ufrag in enumerate(ufrags):
+        made = clients.request(flow)
+        assert struct.unpack_from("=I", made, 8)[0] == flow
+        assert made == binding_request(ufrag, made[8:20], password)
+
+
+def test_no_two_runs_or_flows_share_a_transaction():
+    made = [Clients([b"aaaa"] * 100, RELAY) for _ in range(2)]
+    assert len({clients.request(flow)[12:20] for clients in made for flow in range(100)}) == 200
+
+
+@pytest.mark.parametrize(
+    ("ufrag", "password", "sentence"),
+    [(b"u" * 257, PASSWORD, "ufrag of more than 256"), (b"aaaa", b"p" * 65, "password of 65 bytes")],
+)
+def test_what_no_agent_has_is_refused(ufrag, password, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Clients([ufrag], RELAY, password=password)
