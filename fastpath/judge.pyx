@@ -113,7 +113,7 @@ cdef finding *judge_note(judge *j, uint32_t kind, uint64_t at_ns) noexcept nogil
     if j.findings_count < j.findings_max:
         j.findings_count += 1
     found.kind = kind
-    found.at_ns = at_ns - j.start_ns
+    found.at_ns = at_ns - j.start_ns if at_ns > j.start_ns else 0
     found.index = -1
     found.session = found.call = found.expected_end = found.actual_end = found.actual_session = FP_NONE
     return found

@@ -62,7 +62,7 @@ from fastpath.histogram cimport HISTOGRAM_BUCKETS, histogram_floor, histogram_qu
 from fastpath.judge cimport DOWN, SESSION_FREE, SESSION_IDLE, UP, judge_close, judge_open, session
 from fastpath.layout cimport FP_NONE, fp_datagram_area
 from fastpath.linux cimport (
-    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, close, epoll_create1, epoll_ctl, epoll_event, monotonic_ns,
+    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, IP_PKTINFO, close, epoll_create1, epoll_ctl, epoll_event, monotonic_ns,
 )
 from fastpath.playing cimport (
     PLAY_FAILED, PLAY_STOPPED, PLAY_TIME, PLAYER_ENDS, PLAYER_ROUND, attend, client_outlet, play,
@@ -183,7 +183,7 @@ cdef class Player:
             sock = sockets_of.socket(sockets_of.AF_INET, sockets_of.SOCK_DGRAM)
             self.sockets.append(sock)
             widen_buffer(sock)
-            sock.setsockopt(sockets_of.IPPROTO_IP, sockets_of.IP_PKTINFO, 1)
+            sock.setsockopt(sockets_of.IPPROTO_IP, IP_PKTINFO, 1)
             sock.bind(("0.0.0.0", 0))
             p.outlets[k].fd = sock.fileno()
             p.clients.ports[k] = sock.getsockname()[1]

@@ -98,11 +98,13 @@ cdef void play_line(player_state *p, uint32_t who, script_line *line, uint64_t n
     judge_sent(&p.judge, who, line, text, length, now_ns)
     s.position += 1
     p.round_sent += 1
+    if p.speed == 0:
+        return
     if s.held:
         p.held_back += 1
     elif s.starved:
         p.starved += 1
-    elif p.speed != 0:
+    else:
         p.round_due_ns[p.round_on_time] = s.due_ns
         p.round_on_time += 1
     s.held = s.starved = False
