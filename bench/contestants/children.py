@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,8 @@ BUILD = ROOT / "build" / "peers"
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 10.0
 POLL_S = 0.02
+CONNECTED_PORTS = 28_000  # of net.ipv4.ip_local_port_range
+DESCRIPTORS_SPARE = 512
 LOG_TAIL_BYTES = 2000
 DIE_WITH_US = ["setpriv", "--pdeathsig", "KILL", "--"]
 
@@ -26,6 +29,13 @@ DIE_WITH_US = ["setpriv", "--pdeathsig", "KILL", "--"]
 def program(name: str) -> str:
     """The path of a program, also of one that Debian keeps off the path of ordinary users; "": not here."""
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin") or ""
+
+
+def sockets_max() -> int:
+    """How many sockets a relay may have here towards one backend address: ports the kernel gives to connected
+    sockets, or descriptors of a process."""
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return min(CONNECTED_PORTS, max(descriptors - DESCRIPTORS_SPARE, 0))
 
 
 @contextmanager

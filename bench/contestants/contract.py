@@ -41,13 +41,24 @@ class Contestant:
     """One relay, with its settings.
 
     upstream   what the sink must be: a plain server or a transceiver on a trunk
-    start      (place, backend address, ufrags) yields it Running; it ends with the context
+    launch     what `start` does once the flows have room
     flows_max  more than these it cannot hold against one backend address
     needs      programs without which it cannot be built or started, each with its Debian package
     """
 
     name: str
     upstream: Upstream
-    start: Callable[[Place, Address, Sequence[str]], AbstractContextManager[Running]]
+    launch: Callable[[Place, Address, Sequence[str]], AbstractContextManager[Running]]
     flows_max: int = 1_000_000
     needs: tuple[tuple[str, str], ...] = ()
+
+    def start(self, place: Place, backend: Address, ufrags: Sequence[str]) -> AbstractContextManager[Running]:
+        """Yields it Running, with a route to `backend` for each ufrag; it ends with the context.
+
+        RuntimeError when it does not start, or cannot hold that many flows.
+        """
+        if len(ufrags) > self.flows_max:
+            raise RuntimeError(
+                f"{self.name} holds at most {self.flows_max:,} flows here, not {len(ufrags):,}"
+            )
+        return self.launch(place, backend, ufrags)

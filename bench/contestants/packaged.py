@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.contestants.children import ROOT, bound, child, fill, program, wait_until
+from bench.contestants.children import ROOT, bound, child, fill, program, sockets_max, wait_until
 from bench.contestants.contract import Address, Contestant, Running
 from bench.peers.coturn.turn import CHANNEL, open_channels
 from bench.peers.rtpengine.offers import Control, teach
@@ -19,25 +19,26 @@ from bench.place import Place
 
 PEERS = ROOT / "bench" / "peers"
 PORTS = (33_000, 65_000)  # for relays that take a port or more a flow; taken ones they pass over
-NGINX_FLOWS_MAX = 28_000  # local ports the kernel gives to sockets that are connected to one backend address
-COTURN_FLOWS_MAX = 30_000
-RTPENGINE_FLOWS_MAX = 7_500  # it takes four ports a call: RTP and RTCP, on both sides
+SESSION_DESCRIPTORS = 2  # coturn's own reckoning of what an allocation takes
+CALL_SOCKETS = 4  # rtpengine: RTP and RTCP, on both sides
 
 
 def nginx() -> Contestant:
     """ngx_stream: a UDP session a client, proxied to one upstream."""
-    return Contestant("nginx stream", "plain", _nginx, NGINX_FLOWS_MAX, (("nginx", "libnginx-mod-stream"),))
+    return Contestant("nginx stream", "plain", _nginx, sockets_max(), (("nginx", "libnginx-mod-stream"),))
 
 
 def coturn() -> Contestant:
     """A TURN server: an allocation a client, ChannelData towards it, bare datagrams towards the backend."""
-    return Contestant("coturn", "plain", _coturn, COTURN_FLOWS_MAX, (("turnserver", "coturn"),))
+    return Contestant(
+        "coturn", "plain", _coturn, sockets_max() // SESSION_DESCRIPTORS, (("turnserver", "coturn"),)
+    )
 
 
 def rtpengine() -> Contestant:
     """A media proxy: a call a client, RTP/AVP forwarded in user space."""
     needs = (("rtpengine", "rtpengine-daemon"),)
-    return Contestant("rtpengine", "plain", _rtpengine, RTPENGINE_FLOWS_MAX, needs)
+    return Contestant("rtpengine", "plain", _rtpengine, sockets_max() // CALL_SOCKETS, needs)
 
 
 @contextmanager

@@ -12,11 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from bench.contestants.children import BUILD, ROOT, child, wait_until
+from bench.contestants.children import BUILD, ROOT, child, sockets_max, wait_until
 from bench.contestants.contract import Address, Contestant, Running, Upstream
 from bench.place import Place
 
-PORTS_MAX = 28_000  # local ports the kernel gives to sockets that are connected to one backend address
 C_SLOTS_MAX = 1 << 17  # half of the table of peers/c/forwarder.h
 PEERS = ROOT / "bench" / "peers"
 GO = (("go", "golang-go"),)
@@ -76,7 +75,7 @@ def _c(name: str, upstream: Upstream, source: str, coalesce_us: int, *options: s
 
     full = f"{name}, {coalesce_us} µs" if coalesce_us else name
     own_sockets = source == "recvfrom" or "--sockets=flow" in options
-    return _reference(full, upstream, command, PORTS_MAX if own_sockets else C_SLOTS_MAX, needs=GCC)
+    return _reference(full, upstream, command, None if own_sockets else C_SLOTS_MAX, needs=GCC)
 
 
 def _built(name: str, folder: str, *compiler: str) -> str:
@@ -94,7 +93,7 @@ def _reference(
     name: str,
     upstream: Upstream,
     command: Command,
-    flows_max: int = PORTS_MAX,
+    flows_max: int | None = None,
     *,
     needs: tuple[tuple[str, str], ...] = (),
     environment: Mapping[str, str] | None = None,
@@ -111,4 +110,4 @@ def _reference(
                 wait_until(lambda: log.read_bytes().startswith(b"ready"), pid, log)
                 yield Running(listen, pid)
 
-    return Contestant(name, upstream, start, flows_max, needs)
+    return Contestant(name, upstream, start, sockets_max() if flows_max is None else flows_max, needs)

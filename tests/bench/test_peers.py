@@ -123,6 +123,12 @@ def test_who_is_not_installed_is_left_out_with_the_package_to_install():
     assert left_out == ["coturn left out: apt install no-such-package, or make bench-deps"]
 
 
+def test_more_flows_than_ports_are_refused_before_anything_starts():
+    ufrags = ["ufrag"] * (PEERS["rtpengine"].flows_max + 1)
+    with pytest.raises(RuntimeError, match=f"rtpengine holds at most .* flows here, not {len(ufrags):,}"):
+        PEERS["rtpengine"].start(Place(), ("127.0.0.1", 9), ufrags)
+
+
 def test_a_relay_that_does_not_start_says_why():
     place = Place(cpu=min(os.sched_getaffinity(0)))
     with (
