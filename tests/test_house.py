@@ -464,6 +464,7 @@ def test_the_relay_alone_pulls_neither_aiortc_nor_plots():
         "debug",
         "asan",
         "bench-smoke",
+        "bench-deps",
         "bench-calls",
         "bench-micro",
         "bench-setup",
