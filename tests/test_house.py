@@ -96,14 +96,17 @@ PYFASTPATH_FLOORS = [
     "signalling.app",
     "signalling.gateway",
     "tools.admin tools.children tools.doctor tools.edge tools.gate tools.junit tools.machine tools.pcap "
-    "tools.relay_numbers tools.replay.calls tools.replay.rewrite tools.settings tools.tokens tools.tones",
-    "tools.replay.names",
+    "tools.relay_numbers tools.replay.calls tools.replay.feeding tools.replay.rewrite tools.settings "
+    "tools.tokens tools.tones",
+    "tools.replay.casting tools.replay.credentials tools.replay.names tools.replay.report",
+    "tools.replay.options tools.replay.tape",
     "tools.top.readings",
     "tools.top.panels",
     "tools.capture",
     "tools.ctl tools.explain tools.own_relay tools.selfcall tools.top.screen",
-    "tools.verdict",
-    "tools.up",
+    "tools.replay.target tools.verdict",
+    "tools.replay.run",
+    "tools.replay.command tools.up",
     "cli",
     "__main__",
 ]

@@ -22,6 +22,7 @@ from pyfastpath.wire import stun
 from pyfastpath.wire.demux import Kind, demux
 
 DATAGRAM_BYTES_MAX: Final = 2048  # longer ones the relay drops (FP_DATAGRAM_BYTES)
+STUN_BYTES_MAX: Final = DATAGRAM_BYTES_MAX - 64  # a session's own ufrag may be longer than the captured one
 FLOWS_MAX: Final = 65_000  # of one capture: as many as one replay has client addresses
 UFRAGS_MAX: Final = 64  # of one call
 ASKED_MAX: Final = 256  # transactions of one flow that wait for their answer
@@ -132,7 +133,7 @@ class CallFinder:
         self, flow: Flow | None, source: Endpoint, target: Endpoint, message: stun.Message, size_bytes: int
     ) -> Placed | str:
         """A message on a known flow, or the Binding Request that may open one."""
-        if size_bytes > DATAGRAM_BYTES_MAX:
+        if size_bytes > STUN_BYTES_MAX:
             return TOO_LONG
         if flow is None:
             refused = self._refusal(source, target, _names(message))
