@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.batch cimport receive_batch, send_batch
 from fastpath.bundles cimport BUNDLE_BUFFER_BYTES, bundle_run
-from fastpath.judge cimport judge, session
+from fastpath.judge cimport judge, session_state
 from fastpath.layout cimport (
     FP_BATCH, FP_DATAGRAM_BYTES, fp_client, fp_datagram_area, fp_endpoint, fp_trunk_area, fp_trunk_link)
 from fastpath.trunk cimport trunk_record
@@ -59,7 +59,7 @@ ctypedef struct end_state:
 
 cdef uint32_t end_receive(end_state *e) noexcept nogil
 cdef uint8_t *end_scratch(end_state *e, uint32_t relay) noexcept nogil
-cdef void end_stage(end_state *e, const session *s, const uint8_t *data, uint32_t length) noexcept nogil
+cdef void end_stage(end_state *e, const session_state *s, const uint8_t *data, uint32_t length) noexcept nogil
 cdef void end_flush(end_state *e) noexcept nogil
 cdef void end_announce(end_state *e, uint64_t now_ns) noexcept nogil
 cdef void outcome_of(send_batch *batch, uint32_t count, uint64_t *blocked, int *failure) noexcept nogil

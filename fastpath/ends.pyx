@@ -11,15 +11,15 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
-from fastpath.address cimport endpoint_equal, endpoint_from_sockaddr, network_order
+from fastpath.address cimport endpoint_equal, endpoint_from_sockaddr
 from fastpath.batch cimport (
-    arrival, batch_arrival, batch_attach_datagrams, batch_attach_trunk, batch_receive, batch_send, batch_settle,
-    compose, compose_endpoint, compose_segments,
+    arrival, batch_arrival, batch_attach_datagrams, batch_attach_trunk, batch_receive, batch_send,
+    batch_settle, compose, compose_endpoint, compose_segments,
 )
 from fastpath.binding cimport BINDING_HEADER_BYTES, binding_is, binding_success
 from fastpath.bundles cimport bundle, bundle_seal
 from fastpath.judge cimport (
-    FOUND_MOVED, SESSION_FREE, arrived, finding, judge, judge_arrival, judge_note, session,
+    FOUND_MOVED, SESSION_FREE, arrived, finding, judge, judge_arrival, judge_note, session_state,
 )
 from fastpath.layout cimport FP_BATCH, FP_DROP_none, FP_NONE
 from fastpath.linux cimport EAGAIN, ENOBUFS, monotonic_ns, realtime_ns
@@ -58,7 +58,7 @@ cdef uint32_t place_of(const end_map *map, const fp_endpoint *source) noexcept n
 
 cdef void learn(end_state *e, uint32_t who, const fp_endpoint *source, uint64_t now_ns) noexcept nogil:
     """`source` is where session `who` is answered from now on."""
-    cdef session *s = &e.judge.sessions[who]
+    cdef session_state *s = &e.judge.sessions[who]
     cdef uint32_t at = place_of(&e.map, source)
     cdef finding *found
     if s.routed and not endpoint_equal(&s.path, source):
@@ -176,8 +176,8 @@ cdef void take_datagram(end_state *e, uint32_t relay, const uint8_t *data, size_
     cdef trunk_record record
     cdef size_t end = length, offset = TRUNK_HEADER_BYTES
     cdef int code
-    if link_admit(&e.relay[relay].link, e.keyed, &e.up_key[0][0], <uint32_t>1 << e.key_id, data, length, False,
-                  <uint32_t>(now_ns // 1_000_000), &end) != FP_DROP_none:
+    if link_admit(&e.relay[relay].link, e.keyed, &e.up_key[0][0], <uint32_t>1 << e.key_id, data, length,
+                  False, <uint32_t>(now_ns // 1_000_000), &end) != FP_DROP_none:
         e.bad += 1
         return
     code = trunk_next_record(data, end, &offset, &record)
@@ -191,9 +191,10 @@ cdef void take_datagram(end_state *e, uint32_t relay, const uint8_t *data, size_
         code = trunk_next_record(data, end, &offset, &record)
 
 
-cdef void take_record(end_state *e, uint32_t relay, const trunk_record *record, uint64_t now_ns) noexcept nogil:
+cdef void take_record(end_state *e, uint32_t relay, const trunk_record *record,
+                      uint64_t now_ns) noexcept nogil:
     cdef arrived a
-    cdef session *s
+    cdef session_state *s
     cdef uint32_t who
     a.data, a.length, a.end, a.now_ns, a.may_teach = record.payload, record.length, e.index, now_ns, False
     a.session = session_of_client(e, &record.client)
@@ -222,7 +223,8 @@ cdef uint8_t *end_scratch(end_state *e, uint32_t relay) noexcept nogil:
     return e.scratch[e.items if e.trunk else e.outgoing.count]
 
 
-cdef void end_stage(end_state *e, const session *s, const uint8_t *data, uint32_t length) noexcept nogil:
+cdef void end_stage(end_state *e, const session_state *s, const uint8_t *data,
+                    uint32_t length) noexcept nogil:
     """Puts a datagram for a routed session into the batch. `data` must stay until end_flush."""
     cdef trunk_record *item
     if e.trunk:

@@ -21,7 +21,7 @@ cdef enum:                              # of a flight
     FLIGHT_CORRUPTED = 4
     FLIGHT_MISROUTED = 5
 
-cdef enum:                              # of a session
+cdef enum:                              # of a session_state
     SESSION_FREE = 0
     SESSION_IDLE = 1                    # every line of its call that there is has been sent
     SESSION_READY = 2                   # in the list of those to look at
@@ -53,14 +53,14 @@ ctypedef struct way:                    # one direction of a session
     uint64_t reached                    # highest delivered + 1
     uint32_t pending
 
-ctypedef struct session:
+ctypedef struct session_state:
     uint32_t call, ordinal, end
     uint32_t next_of_call               # the feeder's list
     uint32_t link                       # the player's: ready or starving
     uint32_t state
     bint held, starved                  # why the next datagram is later than due
     bint routed                         # its end knows where answers go
-    uint64_t position                   # line of its call to be sent next
+    script_line *upcoming               # to be sent next; NULL, and idle: not fed yet
     uint64_t due_ns
     uint64_t heard_ns                   # when something last came out at its end
     int64_t phase_ns
@@ -88,7 +88,7 @@ ctypedef struct sent_note:              # in the order of sending
     uint32_t number                     # the lower 31 bits; the highest: down
 
 ctypedef struct judge:
-    session *sessions
+    session_state *sessions
     uint32_t count
     flight *flights                     # 2 * JUDGE_WINDOW a session
     sent_note *recent                   # JUDGE_RECENT

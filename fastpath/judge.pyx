@@ -22,7 +22,7 @@ cdef enum:
 cdef bint judge_open(judge *j, uint32_t sessions, uint32_t findings_max) noexcept nogil:
     """False: no memory. Memory that no session uses is never touched."""
     cdef uint32_t i
-    j.sessions = <session *>calloc(sessions, sizeof(session))
+    j.sessions = <session_state *>calloc(sessions, sizeof(session_state))
     j.flights = <flight *>calloc(<size_t>sessions * 2 * JUDGE_WINDOW, sizeof(flight))
     j.recent = <sent_note *>calloc(JUDGE_RECENT, sizeof(sent_note))
     j.findings = <finding *>calloc(findings_max + 1, sizeof(finding))
@@ -212,7 +212,7 @@ cdef bint same_text(const flight *f, uint32_t who, uint32_t ordinal, const arriv
 cdef bint find_expected(judge *j, uint32_t who, int direction, const arrived *a, uint64_t digest,
                         uint64_t *number) noexcept nogil:
     """The pending datagram of this session and direction that the arrival is."""
-    cdef const session *s = &j.sessions[who]
+    cdef const session_state *s = &j.sessions[who]
     cdef const way *w = &s.ways[direction]
     cdef uint64_t middle = w.reached if w.reached > w.oldest else w.oldest
     cdef uint64_t n, k
@@ -228,7 +228,8 @@ cdef bint find_expected(judge *j, uint32_t who, int direction, const arrived *a,
     return False
 
 
-cdef bint find_settled(judge *j, uint32_t who, int direction, uint64_t digest, uint64_t *number) noexcept nogil:
+cdef bint find_settled(judge *j, uint32_t who, int direction, uint64_t digest,
+                       uint64_t *number) noexcept nogil:
     """A settled datagram with this fingerprint; rather one that was given up than one that came."""
     cdef const way *w = &j.sessions[who].ways[direction]
     cdef const flight *f
@@ -353,7 +354,7 @@ cdef void describe_damage(finding *found, const flight *f, uint32_t ordinal, con
 
 cdef bint corrupted(judge *j, uint32_t who, int direction, const arrived *a) noexcept nogil:
     """It resembles something pending: that is what was damaged. False: nothing."""
-    cdef const session *s = &j.sessions[who]
+    cdef const session_state *s = &j.sessions[who]
     cdef const way *w = &s.ways[direction]
     cdef uint64_t n, nearest = 0
     cdef uint32_t alike, best = 0

@@ -5,7 +5,6 @@ from fastpath.judge cimport finding
 from fastpath.playing cimport player_state
 
 
-
 cdef class Player:
     cdef player_state *state
     cdef list ends

@@ -1,7 +1,7 @@
-"""The player: both sides of recorded calls through a relay, N sessions with one thread, every datagram judged.
+"""The player: both sides of recorded calls through a relay, N sessions, one thread, every datagram judged.
 
     from fastpath.player import Finding, PlainEnd, Player, TrunkEnd
-    ends = [PlainEnd(("127.0.0.1", 0)), TrunkEnd(("127.0.0.1", 0), key=key)]     # bound: .address for the relay
+    ends = [PlainEnd(("127.0.0.1", 0)), TrunkEnd(("127.0.0.1", 0), key=key)]     # bound: see their .address
     player = Player(relay=("127.0.0.1", 3478), ends=ends, sessions=2, speed=0)
     player.assign(0, call=7, end=0)                      # before the call's first feed
     player.assign(1, call=7, end=1, phase_ns=3_000_000)
@@ -13,7 +13,7 @@
     player.counters(), player.findings(), player.timing_ns(0.99)
 
 Words
-    call      what the capture holds of one client address and one server address: an ordered list of datagrams.
+    call      what a capture holds of one client address and one server address: an ordered list of datagrams.
     session   one playing of one call: a client of its own to the relay, with a source address of its own
               (first_source + session // sockets; 127/8 needs no set-up), and the end that plays its server.
               Two calls that belong together (ICE restart, a changed address) are two sessions.
@@ -59,26 +59,30 @@ from fastpath.agenda cimport agenda_entry
 from fastpath.batch cimport batch_attach_datagrams
 from fastpath.ends cimport END_SOCKETS, End
 from fastpath.histogram cimport HISTOGRAM_BUCKETS, histogram_floor, histogram_quantile
-from fastpath.judge cimport DOWN, SESSION_FREE, SESSION_IDLE, UP, judge_close, judge_open, session
+from fastpath.judge cimport DOWN, SESSION_FREE, SESSION_IDLE, UP, judge_close, judge_open, session_state
 from fastpath.layout cimport FP_NONE, fp_datagram_area
 from fastpath.linux cimport (
-    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, IP_PKTINFO, close, epoll_create1, epoll_ctl, epoll_event, monotonic_ns,
+    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, IP_PKTINFO, close, epoll_create1, epoll_ctl, epoll_event,
+    monotonic_ns,
 )
 from fastpath.playing cimport (
     PLAY_FAILED, PLAY_STOPPED, PLAY_TIME, PLAYER_ENDS, PLAYER_ROUND, attend, client_outlet, play,
 )
 from fastpath.script cimport (
-    SCRIPT_CALLS, SCRIPT_DATAGRAM_BYTES, script_call, script_close, script_finish, script_finished, script_line,
-    script_open, script_patch, script_patch_of, script_publish, script_reserve, script_used,
+    SCRIPT_CALLS, SCRIPT_DATAGRAM_BYTES, script_call, script_close, script_finish, script_finished,
+    script_line, script_open, script_patch, script_patch_of, script_publish, script_reserve, script_used,
 )
 
-from fastpath.ends import PlainEnd, TrunkEnd, widen_buffer  # noqa: F401: callers have them from here
+import fastpath.ends as ends_of
 
 cdef enum:
     SIGNALS_NS = 250_000_000             # how often the main thread looks whether Ctrl-C was pressed
     PACED_ROUND = 16                     # with due times: the last of a batch waits for the first
 
-KINDS = ("lost", "duplicate", "reordered", "corrupted", "misrouted", "stranger", "late", "moved", "unroutable")
+PlainEnd, TrunkEnd = ends_of.PlainEnd, ends_of.TrunkEnd
+KINDS = (
+    "lost", "duplicate", "reordered", "corrupted", "misrouted", "stranger", "late", "moved", "unroutable",
+)
 OUTCOMES = ("done", "hungry", "time", "stopped")
 
 Finding = collections.namedtuple("Finding", (
@@ -126,8 +130,8 @@ cdef class Player:
         self.state.epoll = -1
         self.ends, self.sockets = [], []
 
-    def __init__(self, relay, ends, *, int sessions, double speed=1.0, first_source="127.2.0.1", int sockets=1,
-                 uint64_t window=512, uint64_t ring_bytes=64 << 20, uint64_t give_up_ms=1000,
+    def __init__(self, relay, ends, *, int sessions, double speed=1.0, first_source="127.2.0.1",
+                 int sockets=1, uint64_t window=512, uint64_t ring_bytes=64 << 20, uint64_t give_up_ms=1000,
                  uint32_t findings_max=100):
         cdef player_state *p = self.state
         for name, value, least, most in (
@@ -182,7 +186,7 @@ cdef class Player:
         for k in range(p.clients.sockets):
             sock = sockets_of.socket(sockets_of.AF_INET, sockets_of.SOCK_DGRAM)
             self.sockets.append(sock)
-            widen_buffer(sock)
+            ends_of.widen_buffer(sock)
             sock.setsockopt(sockets_of.IPPROTO_IP, IP_PKTINFO, 1)
             sock.bind(("0.0.0.0", 0))
             p.outlets[k].fd = sock.fileno()
@@ -274,15 +278,15 @@ cdef class Player:
         texts = [payload]
         if patches is not None:
             if len(patches) != self.state.script.calls[call].sessions:
-                raise ValueError(
-                    f"{len(patches)} patches for the {self.state.script.calls[call].sessions} sessions of call "
-                    f"{call}: one each")
+                raise ValueError(f"{len(patches)} patches for the sessions of call {call}: one for each of "
+                                 f"its {self.state.script.calls[call].sessions}")
             if mark:
                 raise ValueError("a datagram with patches is its sessions' own already: mark=False")
             texts += [patch for patch in patches if patch is not None]
             length += sizeof(script_patch) * <uint64_t>len(patches) + sum(map(len, texts[1:]))
         if not 1 <= min(map(len, texts)) <= max(map(len, texts)) <= SCRIPT_DATAGRAM_BYTES:
-            raise ValueError(f"a relay carries datagrams of 1..{SCRIPT_DATAGRAM_BYTES} bytes: leave this one out")
+            raise ValueError(
+                f"a relay carries 1..{SCRIPT_DATAGRAM_BYTES} bytes a datagram: leave this one out")
         length = (length + 7) & ~<uint64_t>7
         if length > half:
             raise ValueError(f"a datagram with its patches takes {length} bytes, half the ring is {half}: a "
@@ -345,7 +349,8 @@ cdef class Player:
         if session >= p.judge.count:
             raise ValueError(f"session {session} of {p.judge.count}: no such one")
         address = p.clients.first_address + session // p.clients.sockets
-        return (sockets_of.inet_ntoa(address.to_bytes(4, "big")), p.clients.ports[session % p.clients.sockets])
+        port = p.clients.ports[session % p.clients.sockets]
+        return (sockets_of.inet_ntoa(address.to_bytes(4, "big")), port)
 
     def counters(self) -> dict:
         """Live totals.
@@ -378,7 +383,7 @@ cdef class Player:
         """Sessions whose whole call has been played and settled; before finish nobody knows."""
         cdef player_state *p = self.state
         cdef uint32_t who, found = 0
-        cdef const session *s
+        cdef const session_state *s
         if p.judge.sessions == NULL or not script_finished(&p.script):
             return 0
         for who in range(p.judge.count):
@@ -480,7 +485,8 @@ cdef number(uint32_t value):
 
 cdef buckets(const uint64_t *counts):
     cdef int bucket
-    return [(histogram_floor(<uint32_t>bucket), counts[bucket]) for bucket in range(HISTOGRAM_BUCKETS) if counts[bucket]]
+    return [(histogram_floor(<uint32_t>bucket), counts[bucket])
+            for bucket in range(HISTOGRAM_BUCKETS) if counts[bucket]]
 
 
 cdef where(const finding *f):

@@ -1,4 +1,4 @@
-# F7: the engine of a player: what is due, what the order of cause and effect allows, what came. See playing.pyx.
+# F7: the engine of a player: what is due, what cause and effect allow, what came. See playing.pyx.
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from fastpath.agenda cimport agenda
@@ -49,7 +49,7 @@ ctypedef struct player_state:
     uint32_t round_max
     bint until_fed
     bint was_full                       # more than half of the ring was taken when the run began
-    uint64_t round_due_ns[PLAYER_ROUND] # of what this round sends on time
+    uint64_t round_due_ns[PLAYER_ROUND]     # of what this round sends on time
     uint32_t round_on_time, round_sent
     uint64_t held_back, starved, timed, receive_calls, send_calls, blocked
     uint64_t timing[HISTOGRAM_BUCKETS]

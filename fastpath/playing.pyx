@@ -11,8 +11,8 @@ from libc.string cimport memcpy
 from fastpath.address cimport endpoint_equal, endpoint_from_sockaddr
 from fastpath.agenda cimport agenda_add, agenda_take
 from fastpath.batch cimport (
-    arrival, batch_arrival, batch_receive, batch_send, batch_settle, compose, compose_endpoint, compose_source,
-    send_batch, wait_ready,
+    arrival, batch_arrival, batch_receive, batch_send, batch_settle, compose, compose_endpoint,
+    compose_source, send_batch, wait_ready,
 )
 from fastpath.ends cimport (
     END_SOCKETS, end_announce, end_flush, end_receive, end_scratch, end_stage, outcome_of,
@@ -20,13 +20,13 @@ from fastpath.ends cimport (
 from fastpath.histogram cimport histogram_note
 from fastpath.judge cimport (
     DOWN, FOUND_UNROUTABLE, JUDGE_WINDOW, SESSION_BLOCKED, SESSION_DUE, SESSION_FREE, SESSION_IDLE,
-    UP, arrived, finding, judge_arrival, judge_deadline, judge_give_up, judge_has_room, judge_note, judge_ready,
-    judge_sent, session,
+    UP, arrived, finding, judge_arrival, judge_deadline, judge_give_up, judge_has_room, judge_note,
+    judge_ready, judge_sent, session_state,
 )
 from fastpath.layout cimport FP_NONE, fp_endpoint
 from fastpath.linux cimport epoll_event, monotonic_ns
 from fastpath.script cimport (
-    script_adopt, script_apply_mark, script_call, script_finished, script_line, script_line_of, script_marked,
+    script_adopt, script_apply_mark, script_call, script_finished, script_line, script_marked,
     script_release, script_text, script_used,
 )
 
@@ -48,7 +48,8 @@ cdef bint congested(const player_state *p) noexcept nogil:
     return p.judge.in_flight >= p.window or not judge_has_room(&p.judge)
 
 
-cdef bint due(const player_state *p, session *s, const script_line *line, uint64_t now_ns) noexcept nogil:
+cdef bint due(const player_state *p, session_state *s, const script_line *line,
+              uint64_t now_ns) noexcept nogil:
     """Notes when the line is due; is that past?"""
     cdef double elapsed_ns = 0
     if p.speed == 0:
@@ -78,7 +79,7 @@ cdef void local_endpoint(const player_state *p, uint32_t who, fp_endpoint *out) 
 
 cdef void play_line(player_state *p, uint32_t who, script_line *line, uint64_t now_ns) noexcept nogil:
     """Sends, at the end of this round, what the session's turn is."""
-    cdef session *s = &p.judge.sessions[who]
+    cdef session_state *s = &p.judge.sessions[who]
     cdef client_outlet *outlet = &p.outlets[who % p.clients.sockets]
     cdef uint32_t length
     cdef const uint8_t *text = script_text(line, s.ordinal, &length)
@@ -96,7 +97,7 @@ cdef void play_line(player_state *p, uint32_t who, script_line *line, uint64_t n
     else:
         end_stage(p.ends[s.end], s, text, length)
     judge_sent(&p.judge, who, line, text, length, now_ns)
-    s.position += 1
+    s.upcoming = line.following
     p.round_sent += 1
     if p.speed == 0:
         return
@@ -112,16 +113,16 @@ cdef void play_line(player_state *p, uint32_t who, script_line *line, uint64_t n
 
 cdef void pass_over(player_state *p, uint32_t who, script_line *line, uint64_t now_ns) noexcept nogil:
     """The server's turn, but its end never heard of the session."""
-    cdef session *s = &p.judge.sessions[who]
+    cdef session_state *s = &p.judge.sessions[who]
     cdef finding *found = judge_note(&p.judge, FOUND_UNROUTABLE, now_ns)
     found.session, found.call, found.expected_end, found.index = who, s.call, s.end, line.index
     p.judge.unroutable += 1
     line.left -= 1
-    s.position += 1
+    s.upcoming = line.following
     s.held = s.starved = False
 
 
-cdef bint may_play(const player_state *p, const session *s, const script_line *line) noexcept nogil:
+cdef bint may_play(const player_state *p, const session_state *s, const script_line *line) noexcept nogil:
     """Has everything the other side sent before come out, and is there a place to remember this one?"""
     cdef int own = UP if line.upstream else DOWN
     return s.ways[1 - own].pending == 0 and s.ways[own].next - s.ways[own].oldest < JUDGE_WINDOW
@@ -129,17 +130,13 @@ cdef bint may_play(const player_state *p, const session *s, const script_line *l
 
 cdef void look_at(player_state *p, uint32_t who, uint64_t now_ns) noexcept nogil:
     """Plays what a session may play now, a few lines, and puts it where it is found when it may go on."""
-    cdef session *s = &p.judge.sessions[who]
-    cdef script_call *call = &p.script.calls[s.call]
+    cdef session_state *s = &p.judge.sessions[who]
     cdef script_line *line
     cdef int _turn
     for _turn in range(TURN_LINES):
-        line = script_line_of(call, s.position)
+        line = s.upcoming
         if line == NULL:
-            s.state = SESSION_IDLE
-            s.link, call.starving = call.starving, who
-            p.active -= 1
-            return
+            break
         if not due(p, s, line, now_ns):
             s.state = SESSION_DUE
             s.starved = False
@@ -158,7 +155,18 @@ cdef void look_at(player_state *p, uint32_t who, uint64_t now_ns) noexcept nogil
             break
         else:
             play_line(p, who, line, now_ns)
-    judge_ready(&p.judge, who)
+    if s.upcoming == NULL:
+        rest(p, who)
+    else:
+        judge_ready(&p.judge, who)
+
+
+cdef void rest(player_state *p, uint32_t who) noexcept nogil:
+    """The session waits for what follows in its call."""
+    cdef session_state *s = &p.judge.sessions[who]
+    s.state = SESSION_IDLE
+    s.link, p.script.calls[s.call].starving = p.script.calls[s.call].starving, who
+    p.active -= 1
 
 
 cdef void play_round(player_state *p, uint64_t now_ns) noexcept nogil:
@@ -212,7 +220,7 @@ cdef void adopt(player_state *p, uint32_t lines) noexcept nogil:
         who = call.starving if call.begun else call.first_session
         while who != FP_NONE:
             next_one = p.judge.sessions[who].link if call.begun else p.judge.sessions[who].next_of_call
-            p.judge.sessions[who].starved = call.begun
+            p.judge.sessions[who].starved, p.judge.sessions[who].upcoming = call.begun, line
             judge_ready(&p.judge, who)
             p.active += 1
             who = next_one

@@ -1,6 +1,6 @@
 # F1: what a player plays: a ring of datagrams that one thread feeds and another plays (one writer, one
-# reader), and for each call the list of those that are still wanted. A datagram leaves the ring when every
-# session of its call is through with it. See script.pyx.
+# reader), those of one call linked in their order. A datagram leaves the ring when every session of its call
+# is through with it. See script.pyx.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -20,6 +20,7 @@ ctypedef struct script_line:            # one datagram of a call; patches, paylo
     uint32_t patches                    # 0, or the number of the call's sessions
     uint64_t time_ns
     int64_t index
+    script_line *following              # of its call; NULL: not fed yet; the player's own
     uint16_t length
     bint upstream
     bint mark
@@ -30,10 +31,8 @@ ctypedef struct script_call:
     uint32_t first_session, last_session
     bint fed                            # the feeder's: its sessions are fixed
     bint begun                          # the player's: its sessions know of it
-    script_line **lines                 # the player's: line n stands at n % capacity
-    uint32_t capacity                   # a power of two
-    uint64_t first, next                # lines first <= n < next are in the ring
-    uint32_t starving                   # list of sessions that wait for line `next`
+    script_line *last                   # the player's: the newest one, NULL: it has left the ring
+    uint32_t starving                   # the player's: list of the sessions that wait for what follows
 
 ctypedef struct script:
     uint8_t *ring
@@ -101,14 +100,9 @@ cdef inline void script_apply_mark(uint8_t *data, uint32_t length, uint32_t sess
         data[length - 4 + i] ^= <uint8_t>(session >> (24 - 8 * i))
 
 
-cdef inline uint8_t script_byte(const script_line *line, const uint8_t *text, uint32_t length, uint32_t session,
-                                uint32_t i) noexcept nogil:
+cdef inline uint8_t script_byte(const script_line *line, const uint8_t *text, uint32_t length,
+                                uint32_t session, uint32_t i) noexcept nogil:
     """Byte i of what `session` sends: of its text, marked where the line is."""
     if i + 4 < length or not script_marked(line):
         return text[i]
     return text[i] ^ <uint8_t>(session >> (8 * (length - 1 - i)))
-
-
-cdef inline script_line *script_line_of(const script_call *call, uint64_t number) noexcept nogil:
-    """Line `number` of a call; NULL: not fed yet."""
-    return call.lines[number & (call.capacity - 1)] if number < call.next else NULL

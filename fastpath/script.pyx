@@ -1,12 +1,12 @@
 """The ring that carries a capture from who reads it to who plays it, in constant memory.
 
-One thread reserves room, writes a line and publishes it; the other adopts lines in the same order, lists
+One thread reserves room, writes a line and publishes it; the other adopts lines in the same order, links
 them by call, and gives room back in the same order, as soon as the oldest line is wanted by no session.
 A line never wraps: where it would, the rest of the ring is padding.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, malloc
 
 from fastpath.atomic cimport load_acquire_u32, load_acquire_u64, store_release_u32, store_release_u64
 
@@ -20,10 +20,6 @@ cdef bint script_open(script *s, uint64_t ring_bytes) noexcept nogil:
 
 
 cdef void script_close(script *s) noexcept nogil:
-    cdef int call
-    if s.calls != NULL:
-        for call in range(SCRIPT_CALLS):
-            free(s.calls[call].lines)
     free(s.calls)
     free(s.ring)
     s.calls, s.ring = NULL, NULL
@@ -32,7 +28,7 @@ cdef void script_close(script *s) noexcept nogil:
 # ---- the feeder's ---------------------------------------------------------------------------------
 
 cdef script_line *script_reserve(script *s, uint64_t length) noexcept nogil:
-    """Room for a line of `length` bytes (a multiple of 8, at most half the ring); NULL while there is none."""
+    """Room for a line of `length` bytes (a multiple of 8, at most half the ring); NULL: not now."""
     cdef uint64_t free_bytes = s.ring_bytes - (s.written - load_acquire_u64(&s.released))
     cdef uint64_t at = s.written % s.ring_bytes, rest = s.ring_bytes - at
     cdef script_line *padding
@@ -79,7 +75,7 @@ cdef inline script_line *line_at(const script *s, uint64_t *position) noexcept n
 
 
 cdef script_line *script_adopt(script *s) noexcept nogil:
-    """The next line that was fed, listed under its call; NULL: none, or (never seen) no memory for the list."""
+    """The next line that was fed, linked to those of its call; NULL: none."""
     cdef uint64_t position = s.taken, written = load_acquire_u64(&s.written)
     cdef script_line *line
     if position == written:
@@ -87,29 +83,12 @@ cdef script_line *script_adopt(script *s) noexcept nogil:
     line = line_at(s, &position)
     if position == written:              # padding was published, what follows it not yet
         return NULL
-    if not list_line(&s.calls[line.call], line):
-        return NULL
+    line.following = NULL
+    if s.calls[line.call].last != NULL:
+        s.calls[line.call].last.following = line
+    s.calls[line.call].last = line
     s.taken = position + line.bytes
     return line
-
-
-cdef bint list_line(script_call *call, script_line *line) noexcept nogil:
-    cdef script_line **wider
-    cdef uint64_t n
-    cdef uint32_t capacity = 2 * call.capacity
-    if capacity == 0:
-        capacity = 16
-    if call.next - call.first == call.capacity:
-        wider = <script_line **>malloc(capacity * sizeof(script_line *))
-        if wider == NULL:
-            return False
-        for n in range(call.first, call.next):
-            wider[n & (capacity - 1)] = call.lines[n & (call.capacity - 1)]
-        free(call.lines)
-        call.lines, call.capacity = wider, capacity
-    call.lines[call.next & (call.capacity - 1)] = line
-    call.next += 1
-    return True
 
 
 cdef void script_release(script *s) noexcept nogil:
@@ -120,6 +99,7 @@ cdef void script_release(script *s) noexcept nogil:
         line = line_at(s, &position)
         if line.left:
             break
-        s.calls[line.call].first += 1
+        if s.calls[line.call].last == line:
+            s.calls[line.call].last = NULL
         position += line.bytes
         store_release_u64(&s.released, position)
