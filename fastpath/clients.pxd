@@ -1,9 +1,10 @@
-# F2: who the clients of a load run are: source address, relay address, ufrag and framing of each flow, and the
-# sizes of what it sends. No state that changes, no syscall; the generator sends and receives. See clients.pyx.
+# F2: who the clients of a load run are: source address, relay address, ufrag and framing of each flow, and
+# the sizes of what it sends. No state that changes, no syscall: the generator sends. See clients.pyx.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from fastpath.linux cimport sockaddr_in
+from fastpath.probe cimport probe_mix
 from fastpath.sha1 cimport hmac_key
 
 cdef enum:
@@ -41,23 +42,6 @@ cdef inline uint32_t clients_of_socket(const clients *c, uint32_t socket) noexce
     return (c.flows - socket + c.sockets - 1) // c.sockets
 
 
-cdef inline uint64_t client_mix(uint64_t value) noexcept nogil:
-    """splitmix64: neighbouring inputs give unrelated outputs."""
-    value += <uint64_t>0x9e3779b97f4a7c15
-    value = (value ^ (value >> 30)) * <uint64_t>0xbf58476d1ce4e5b9
-    value = (value ^ (value >> 27)) * <uint64_t>0x94d049bb133111eb
-    return value ^ (value >> 31)
-
-
-cdef inline uint32_t client_size(const clients *c, uint32_t flow, uint64_t sequence) noexcept nogil:
-    """Bytes of one probe without framing: the same for a flow and sequence in every run."""
-    cdef uint64_t mixed
-    if c.size_spread == 0:
-        return c.size_bytes
-    mixed = client_mix(<uint64_t>flow << 32 ^ sequence)
-    return c.size_bytes - c.size_spread + <uint32_t>(mixed % (2 * c.size_spread + 1))
-
-
 cdef inline void client_frame(const clients *c, uint32_t flow, uint8_t *out, size_t length) noexcept nogil:
     """Writes head_bytes of framing before a datagram of `length` bytes."""
     if c.head_bytes == 0:
@@ -85,8 +69,8 @@ cdef inline size_t client_payload(const clients *c, const uint8_t *data, size_t 
 
 
 cdef inline void client_transaction(const clients *c, uint32_t flow, uint8_t *out) noexcept nogil:
-    """The 12 bytes of a flow's transaction id: the flow, by which a sink knows it, and what no other run has."""
-    cdef uint64_t rest = client_mix(c.seed + flow)
+    """A flow's transaction id, 12 bytes: the flow, by which a sink knows it, and what no other run has."""
+    cdef uint64_t rest = probe_mix(c.seed + flow)
     memcpy(out, &flow, 4)
     memcpy(out + 4, &rest, 8)
 

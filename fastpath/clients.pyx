@@ -59,6 +59,14 @@ cdef size_t client_request(const clients *c, uint32_t flow, uint8_t *out) noexce
     return put_attribute(out, at, 0x8028, fingerprint, 4)
 
 
+def check_sizes(size_bytes: int, size_spread: int) -> None:
+    """Refuses probes that are too short to be probes, or longer than any buffer."""
+    if size_spread < 0 or size_bytes - size_spread < PROBE_BYTES or size_bytes + size_spread > DATAGRAM_BYTES_MAX:
+        spread = f" with size_spread {size_spread}" if size_spread else ""
+        raise ValueError(f"size_bytes is {size_bytes}{spread}: "
+                         f"choose {PROBE_BYTES}..{DATAGRAM_BYTES_MAX}, spread included")
+
+
 cdef class Clients:
     """Flows and where they send to.
 
@@ -76,13 +84,10 @@ cdef class Clients:
                   int size_spread=0, turn_numbers=None, password=b"benchmark-password-22c"):
         cdef clients *c
         cdef uint32_t flows = <uint32_t>len(ufrags)
-        if not (PROBE_BYTES <= size_bytes - size_spread <= size_bytes
-                and size_bytes + size_spread <= DATAGRAM_BYTES_MAX):
-            spread = f" with size_spread {size_spread}" if size_spread else ""
-            raise ValueError(
-                f"size_bytes is {size_bytes}{spread}: choose {PROBE_BYTES}..{DATAGRAM_BYTES_MAX}, spread included")
+        check_sizes(size_bytes, size_spread)
         if not 1 <= sockets <= min(SOCKETS_MAX, flows):
-            raise ValueError(f"{sockets} sockets for {flows} flows: choose 1..{SOCKETS_MAX}, at most one a flow")
+            raise ValueError(f"{sockets} sockets for {flows} flows: "
+                             f"choose 1..{SOCKETS_MAX}, at most one a flow")
         self.state = c = <clients *>calloc(1, sizeof(clients))
         if c == NULL:
             raise MemoryError("no memory for clients")

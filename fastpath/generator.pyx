@@ -1,7 +1,7 @@
 """The load generator: many clients, one thread, no datagram without a sequence number.
 
-Every flow is a client of its own to the relay: an address and port, a ufrag, a sequence. How datagrams leave is
-fastpath.inject's business, what comes back fastpath.inbox's, when something is due fastpath.pace's.
+Every flow is a client of its own to the relay: an address and port, a ufrag, a sequence. How datagrams leave
+is fastpath.inject's business, what comes back fastpath.inbox's, when something is due fastpath.pace's.
 """
 
 import hmac
@@ -15,7 +15,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
 from fastpath.arrivals cimport Arrivals, histogram_list
-from fastpath.clients cimport Clients, client_size, clients_of_socket
+from fastpath.clients cimport Clients, clients_of_socket
 from fastpath.histogram cimport histogram_quantile
 from fastpath.inbox cimport Inbox, inbox_take, inbox_take_after
 from fastpath.inject cimport INJECT_BATCH, Injector, injector_address, injector_send, injector_slot
@@ -24,7 +24,7 @@ from fastpath.opening cimport opening_restart, opening_run
 from fastpath.pace cimport (
     pace, pace_allowance, pace_begin, pace_flying, pace_intended_ns, pace_note, pace_over, pace_rest_ns,
 )
-from fastpath.probe cimport probe, probe_build
+from fastpath.probe cimport probe, probe_build, probe_size
 
 SO_RCVBUFFORCE = 33
 BUFFER_BYTES = 16 << 20
@@ -39,8 +39,8 @@ cdef uint32_t build_run(generator_state *g, const pace *plan, uint32_t slot, uin
     """Builds the next `count` probes of a flow in one message; the first is `ahead` of the schedule's next.
     All but a lone one are of one size."""
     cdef probe fields
-    cdef uint32_t length = client_size(g.clients, flow, g.sequences[flow]), i
-    cdef uint32_t head = g.clients.head_bytes
+    cdef uint32_t head = g.clients.head_bytes, i
+    cdef uint32_t length = probe_size(g.clients.size_bytes, g.clients.size_spread, flow, g.sequences[flow])
     fields.flow, fields.run = flow, g.run
     for i in range(count):
         fields.sequence = g.sequences[flow] + i
@@ -148,8 +148,8 @@ cdef class Generator:
     ufrags         the server ufrag of each flow; their number is the number of flows
     run            tells this generator's probes from another's; the sink must be given the same
     acknowledged   a buffer of one uint64 where the sink publishes what it received (mode up, windowed)
-    returned       a buffer of one uint64 where the generator publishes what it received (mode down, windowed)
-    inject, burst, interface, gateway_mac   how datagrams leave: `way` and the rest of fastpath.inject.Injector
+    returned       a buffer of one uint64 where the generator publishes what it received (mode down)
+    inject, burst, interface, gateway_mac   how datagrams leave, see fastpath.inject.Injector (inject: `way`)
     first_source, sockets, size_bytes, size_spread, turn_numbers, password   see fastpath.clients.Clients
     """
 
@@ -208,14 +208,13 @@ cdef class Generator:
     def setup(self, int timeout_ms=5000) -> int:
         """Opens the flows that are not yet, by a Binding Request each; returns how many are confirmed."""
         cdef generator_state *g = self.state
-        cdef uint64_t timeout_ns = <uint64_t>timeout_ms * 1_000_000, end_ns = monotonic_ns() + timeout_ns, now_ns
+        cdef uint64_t timeout_ns = <uint64_t>timeout_ms * 1_000_000, now_ns = monotonic_ns()
         opening_restart(&g.opening)
         g.opening.nap_ns = 0
         g.opening.retry_ns = SETUP_RETRY_NS
+        pace_begin(&g.opening.pace, 0, SETUP_WINDOW, 1 << 62, &g.box.confirmed_flows, now_ns, timeout_ns)
         with nogil:
-            now_ns = monotonic_ns()
-            pace_begin(&g.opening.pace, 0, SETUP_WINDOW, 1 << 62, &g.box.confirmed_flows, now_ns, timeout_ns)
-            opening_run(&g.opening, end_ns - now_ns)
+            opening_run(&g.opening, timeout_ns, now_ns + timeout_ns)
         self.end()
         return g.box.confirmed_flows
 
@@ -230,7 +229,7 @@ cdef class Generator:
         pace_begin(&g.opening.pace, rate_pps, window, 1 << 62 if limit is None else limit,
                    &g.box.confirmed_flows, monotonic_ns(), <uint64_t>duration_ms * 1_000_000)
         with nogil:
-            opening_run(&g.opening, drain_ns)
+            opening_run(&g.opening, drain_ns, g.opening.pace.end_ns + drain_ns)
         self.end()
         return g.box.confirmed_flows - first
 

@@ -1,4 +1,5 @@
-# F6: what comes back to the clients of a load run: answers to their Binding Requests, and probes. See inbox.pyx.
+# F6: what comes back to the clients of a load run: answers to their Binding Requests, and probes. See
+# inbox.pyx.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastpath.arrivals cimport Arrivals, arrivals

@@ -66,11 +66,11 @@ cdef void note_response(inbox *box, const uint8_t *data, uint64_t now_ns) noexce
 
 cdef uint64_t take_socket(inbox *box, int fd) noexcept nogil:
     """Takes what waits on one socket, at most TURNS batches; how many datagrams."""
-    cdef int turn, i, count
+    cdef int _turn, i, count
     cdef uint64_t now_ns, taken = 0
     cdef size_t length
     cdef const uint8_t *data
-    for turn in range(TURNS):
+    for _turn in range(TURNS):
         count = recvmmsg(fd, box.messages, INBOX_BATCH, MSG_DONTWAIT, NULL)
         if count <= 0:
             break

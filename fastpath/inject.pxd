@@ -1,5 +1,5 @@
-# F6: how a load run's datagrams leave: by UDP sockets one by one or in segmented runs, or as ready-made frames
-# past the sender's own network stack. See inject.pyx.
+# F6: how a load run's datagrams leave: by UDP sockets one by one or in segmented runs, or as ready-made
+# frames past the sender's own network stack. See inject.pyx.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.clients cimport clients

@@ -1,10 +1,10 @@
 """How a load run's datagrams leave, by one of three ways.
 
-mmsg     Flows share a few sockets bound to the wildcard address, and IP_PKTINFO gives each datagram its flow's
-         own source address, so one sendmmsg carries 64 clients.
-gso      The same, but a message is a run of one flow's next datagrams, which the kernel carries as one as far
-         as it can. No set of real clients produces datagrams so cheaply: for own rates, not for ratios.
-packet   Frames for an AF_PACKET socket that bypasses queueing disciplines: neither route nor socket look-up on
+mmsg     Flows share a few sockets bound to the wildcard address, and IP_PKTINFO gives each datagram its
+         flow's own source address, so one sendmmsg carries 64 clients.
+gso      The same, but a message is a run of one flow's next datagrams, which the kernel carries as one as
+         far as it can. No set of real clients produces datagrams so cheaply: for own rates, not for ratios.
+packet   Frames for an AF_PACKET socket that bypasses queueing disciplines: no route and no socket look-up on
          the sending side. For veth and real networks, where the relay is another host or namespace. Answers
          come to the UDP sockets of the same ports. The UDP checksum is 0, which IPv4 allows (RFC 768).
 """
@@ -84,7 +84,8 @@ cdef inline void address_segments(injector *out, uint32_t slot, uint32_t segment
         memcpy(CMSG_DATA(CMSG_NXTHDR(header, CMSG_FIRSTHDR(header))), &size, sizeof(size))
 
 
-cdef inline void address_frame(injector *out, uint32_t slot, uint32_t flow, uint32_t length) noexcept nogil:
+cdef inline void address_frame(injector *out, uint32_t slot, uint32_t flow,
+                               uint32_t length) noexcept nogil:
     """The headers of a frame around `length` bytes; what is the same in all of them is there already."""
     cdef uint8_t *frame = <uint8_t *>out.vectors[slot].iov_base
     cdef const sockaddr_in *target = client_target(out.clients, flow)
@@ -105,7 +106,7 @@ cdef inline void address_frame(injector *out, uint32_t slot, uint32_t flow, uint
 
 cdef void injector_address(injector *out, uint32_t slot, uint32_t flow, uint32_t length,
                            uint32_t count) noexcept nogil:
-    """Message `slot` becomes the flow's: `count` datagrams of `length` bytes, each behind room for framing."""
+    """Message `slot` becomes the flow's: `count` datagrams of `length` bytes, each behind its framing."""
     cdef uint8_t *at = injector_slot(out, slot)
     cdef uint32_t whole = out.clients.head_bytes + length, i
     if out.clients.head_bytes:
@@ -197,13 +198,14 @@ cdef class Injector:
             self.packet.bind((interface, 0))
         except OSError as error:
             self.packet.close()
-            raise OSError(error.errno, f"no frames can leave by interface {interface}: {error.strerror}") from None
+            raise OSError(
+                error.errno, f"no frames can leave by interface {interface}: {error.strerror}") from None
         out.packet_fd = self.packet.fileno()
         own_mac = self.packet.getsockname()[4][:6].ljust(6, b"\0")
         headers = target_mac + own_mac + b"\x08\x00" + b"\x45\x00\0\0\0\0\x40\x00\x40\x11"
         headers = headers.ljust(INJECT_HEADERS_BYTES, b"\0")
         memcpy(out.headers, <const char *>headers, INJECT_HEADERS_BYTES)
-        out.constant_sum = 0x4500 + 0x4000 + 0x4011      # version and length, don't fragment, TTL and protocol
+        out.constant_sum = 0x4500 + 0x4000 + 0x4011      # version, don't fragment, TTL and protocol
 
     def close(self) -> None:
         if self.packet is not None:

@@ -1,5 +1,5 @@
-# F6: opening flows: one Binding Request after another at the speed of a schedule or a window, again for who got
-# no answer. See opening.pyx.
+# F6: opening flows: one Binding Request after another at the speed of a schedule or a window, again for who
+# got no answer. See opening.pyx.
 from libc.stdint cimport uint32_t, uint64_t
 
 from fastpath.inbox cimport inbox
@@ -25,4 +25,4 @@ ctypedef struct opening:
     uint64_t late_max_ns
 
 cdef void opening_restart(opening *o) noexcept nogil
-cdef void opening_run(opening *o, uint64_t drain_ns) noexcept nogil
+cdef void opening_run(opening *o, uint64_t drain_ns, uint64_t end_ns) noexcept nogil

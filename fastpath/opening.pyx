@@ -33,7 +33,7 @@ cdef void ask(opening *o, uint64_t may, uint64_t now_ns) noexcept nogil:
     """Sends the requests of up to `may` flows of one socket that were never asked."""
     cdef const clients *c = o.box.clients
     cdef uint32_t turn = o.turn, position = o.opened[turn], mine = clients_of_socket(c, turn)
-    cdef uint32_t flow, taken, count = 0, i
+    cdef uint32_t flow, taken, count = 0
     cdef uint32_t behind[INJECT_BATCH]
     o.turn = (turn + 1) % c.sockets
     while position < mine and count < INJECT_BATCH and count < may:
@@ -98,9 +98,9 @@ cdef void opening_restart(opening *o) noexcept nogil:
     o.sweep_ns = monotonic_ns()
 
 
-cdef void opening_run(opening *o, uint64_t drain_ns) noexcept nogil:
-    """Asks until the pace ends or nobody is left, then waits up to drain_ns for the answers."""
-    cdef uint64_t now_ns, may, end_ns, confirmed_first = o.box.confirmed_flows, sent_first = o.sent
+cdef void opening_run(opening *o, uint64_t drain_ns, uint64_t end_ns) noexcept nogil:
+    """Asks until the pace ends or nobody is left, then waits drain_ns for answers, until `end_ns` at most."""
+    cdef uint64_t now_ns, may, confirmed_first = o.box.confirmed_flows, sent_first = o.sent
     while not o.stop[0] and not o.out.failure:
         now_ns = monotonic_ns()
         inbox_take(o.box)
@@ -112,7 +112,8 @@ cdef void opening_run(opening *o, uint64_t drain_ns) noexcept nogil:
             ask(o, may, now_ns)
         else:
             rest(o, now_ns)
-    end_ns = monotonic_ns() + drain_ns
+    now_ns = monotonic_ns()
+    end_ns = now_ns + drain_ns if now_ns + drain_ns < end_ns else end_ns
     while (o.box.confirmed_flows - confirmed_first < o.sent - sent_first and not o.stop[0]
            and not o.out.failure and monotonic_ns() < end_ns):
         ask_again(o, monotonic_ns())

@@ -3,7 +3,7 @@
 from libc.stdint cimport uint64_t
 
 cdef enum:
-    PACE_STALL_NS = 100_000_000          # a window without progress for so long is written off: loss must not hang
+    PACE_STALL_NS = 100_000_000          # a window without progress for so long is written off: no hanging
     PACE_LATE_NS = 1_000_000             # sent so long after the schedule: late
     PACE_REST_NS = 1_000_000             # the longest rest before the clock is looked at again
     PACE_BATCH = 64

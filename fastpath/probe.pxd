@@ -48,6 +48,23 @@ cdef inline bint probe_parse(const uint8_t *data, size_t length, probe *out) noe
     return True
 
 
+cdef inline uint64_t probe_mix(uint64_t value) noexcept nogil:
+    """splitmix64: neighbouring inputs give unrelated outputs."""
+    value += <uint64_t>0x9e3779b97f4a7c15
+    value = (value ^ (value >> 30)) * <uint64_t>0xbf58476d1ce4e5b9
+    value = (value ^ (value >> 27)) * <uint64_t>0x94d049bb133111eb
+    return value ^ (value >> 31)
+
+
+cdef inline uint32_t probe_size(uint32_t size_bytes, uint32_t size_spread, uint32_t flow,
+                                uint64_t sequence) noexcept nogil:
+    """Bytes of one probe, size_spread around size_bytes: the same for a flow and sequence in every run."""
+    if size_spread == 0:
+        return size_bytes
+    return size_bytes - size_spread + <uint32_t>(
+        probe_mix(<uint64_t>flow << 32 ^ sequence) % (2 * size_spread + 1))
+
+
 cdef inline bint probe_note(probe_tally *tally, uint64_t sequence) noexcept nogil:
     """Counts an arrival; False for a duplicate. One that is older than the window counts as new: after
     a loss-free window that can only be a very late one."""

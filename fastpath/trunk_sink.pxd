@@ -4,12 +4,14 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.arrivals cimport Arrivals, arrivals
 from fastpath.bundles cimport BUNDLE_BUFFER_BYTES, BUNDLE_ITEMS, bundle_run
+from fastpath.layout cimport fp_client
 from fastpath.linux cimport iovec, mmsghdr, sockaddr_in6
 from fastpath.trunk cimport trunk_record
 
 cdef enum:
     TRUNK_SINK_BATCH = 16
     TRUNK_SINK_BYTES = 65536
+    TRUNK_SINK_PROBE_BYTES = 2048
     TRUNK_SINK_RELAYS = 64               # relay shards that may speak to one sink
 
 ctypedef struct trunk_sink_counters:
@@ -25,6 +27,11 @@ ctypedef struct trunk_sink_counters:
     uint64_t unsent                      # runs the kernel did not take
     uint64_t receive_calls
     uint64_t send_calls
+    uint64_t opened                      # flows whose client and relay are known
+    uint64_t sent                        # probes of its own
+    uint64_t written_off                 # of these, given up after 100 ms without progress
+    uint64_t late                        # sent more than 1 ms after the schedule
+    uint64_t late_max_ns
 
 ctypedef struct trunk_sink_relay:
     sockaddr_in6 name
@@ -32,6 +39,10 @@ ctypedef struct trunk_sink_relay:
     uint32_t sequence                    # of what we send
     uint32_t expected                    # next sequence from the relay
     uint32_t epoch                       # the relay's; another one starts `expected` anew
+
+ctypedef struct trunk_sink_return:       # how a flow is reached
+    fp_client client
+    uint32_t relay                       # index + 1; 0: not yet known
 
 ctypedef struct trunk_sink_state:
     int fd
@@ -63,6 +74,13 @@ ctypedef struct trunk_sink_state:
     uint8_t payloads[BUNDLE_ITEMS][64]   # of responses and pongs; echoes point into `data`
     bundle_run runs[BUNDLE_ITEMS]
     uint8_t out[BUNDLE_BUFFER_BYTES]
+    trunk_sink_return *returns           # of each flow
+    uint64_t *sequences                  # of the sink's own probes
+    uint32_t cursor                      # flow of the next
+    uint32_t size_bytes
+    uint32_t size_spread
+    uint64_t late_before                 # of earlier runs
+    uint8_t probes[BUNDLE_ITEMS][TRUNK_SINK_PROBE_BYTES]
 
 
 cdef class TrunkSink:

@@ -1,23 +1,31 @@
 """The trunk sink: stands where a transceiver would. It speaks FT1, answers Binding Requests inside
 their records and pings, says every second that it is up, counts probes by flow and, in echo mode, returns
 them bundled. It believes any relay: it is a load tool and holds no sessions.
+
+A Binding Request of the generator names its flow in the transaction id, so the sink learns by which relay and
+client each flow is reached and can send probes of its own there.
 """
 
 import socket as sockets_of
+
+from fastpath.clients import check_sizes
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
 from fastpath.arrivals cimport Arrivals, arrivals_note, arrivals_publish
-from fastpath.binding cimport binding_is, binding_success
+from fastpath.binding cimport BINDING_TRANSACTION, binding_is, binding_success
 from fastpath.bundles cimport BUNDLE_ITEMS, bundle, bundle_seal
 from fastpath.linux cimport (
     CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_SPACE, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, MSG_DONTWAIT,
     SOL_UDP, UDP_GRO, UDP_SEGMENT, close, cmsghdr, epoll_create1, epoll_ctl, epoll_event, epoll_pwait2, iovec,
     monotonic_ns, msghdr, nanosleep, realtime_ns, recvmmsg, sendmsg, timespec,
 )
-from fastpath.probe cimport probe
+from fastpath.pace cimport (
+    pace, pace_allowance, pace_begin, pace_flying, pace_intended_ns, pace_note, pace_over, pace_rest_ns,
+)
+from fastpath.probe cimport probe, probe_build, probe_size
 from fastpath.siphash cimport siphash128
 from fastpath.trunk cimport (
     CONTROL_PING, CONTROL_PONG, CONTROL_STATE, TRUNK_BAD_RECORD, TRUNK_CONTROL, TRUNK_ECN,
@@ -30,6 +38,7 @@ BUFFER_BYTES = 16 << 20
 
 cdef enum:
     IDLE_NS = 50_000_000                 # longest wait before stop, end and state records are looked at
+    LOOK_NS = 1_000_000                  # while it sends: how often it looks for what came
     STATE_INTERVAL_NS = 1_000_000_000
     PING_BYTES = 12
     STATE_BYTES = 16
@@ -134,6 +143,16 @@ cdef void put_control(trunk_sink_state *s, trunk_sink_relay *relay, const uint8_
     item.client.family = 4
 
 
+cdef inline void learn(trunk_sink_state *s, trunk_sink_relay *relay, const trunk_record *record) noexcept nogil:
+    """A Binding Request tells how its flow is reached."""
+    cdef uint32_t flow
+    memcpy(&flow, record.payload + BINDING_TRANSACTION, 4)
+    if flow < s.into.flows:
+        s.counters.opened += s.returns[flow].relay == 0
+        s.returns[flow].relay = <uint32_t>(relay - s.relay) + 1
+        s.returns[flow].client = record.client
+
+
 cdef void answer_request(trunk_sink_state *s, trunk_sink_relay *relay,
                          const trunk_record *record) noexcept nogil:
     cdef trunk_record *item = next_item(s, relay)
@@ -143,6 +162,7 @@ cdef void answer_request(trunk_sink_state *s, trunk_sink_relay *relay,
                                             record.client.port, record.client.family)
     item.payload = response
     s.counters.requests += 1
+    learn(s, relay, record)
 
 
 cdef void take_control(trunk_sink_state *s, trunk_sink_relay *relay,
@@ -245,9 +265,21 @@ cdef void announce(trunk_sink_state *s, uint64_t now_ns) noexcept nogil:
     send_items(s)
 
 
+cdef int take_waiting(trunk_sink_state *s, uint64_t *now_ns) noexcept nogil:
+    """Takes one batch of what waits, answers it and announces; how many messages it was."""
+    cdef int count = receive(s), i
+    now_ns[0] = monotonic_ns()
+    for i in range(count):
+        take_message(s, i, now_ns[0])
+    arrivals_publish(s.into)
+    send_items(s)                        # echoes point into the receive buffers
+    announce(s, now_ns[0])
+    return count
+
+
 cdef void run_trunk_sink(trunk_sink_state *s) noexcept nogil:
     """Full batch: at once again. Not full: a nap lets the next one fill. Empty: wait for a datagram."""
-    cdef int count, i
+    cdef int count
     cdef uint64_t now_ns = monotonic_ns()
     cdef timespec nap, idle
     cdef epoll_event event
@@ -255,17 +287,77 @@ cdef void run_trunk_sink(trunk_sink_state *s) noexcept nogil:
     nap.tv_nsec = <long>s.nap_ns
     idle.tv_nsec = IDLE_NS
     while not s.stop and now_ns < s.end_ns:
-        count = receive(s)
-        now_ns = monotonic_ns()
-        for i in range(count):
-            take_message(s, i, now_ns)
-        arrivals_publish(s.into)
-        send_items(s)                    # echoes point into the receive buffers
-        announce(s, now_ns)
+        count = take_waiting(s, &now_ns)
         if count <= 0:
             epoll_pwait2(s.epoll, &event, 1, &idle, NULL)
         elif count < TRUNK_SINK_BATCH and s.nap_ns:
             nanosleep(&nap, NULL)
+
+
+cdef uint32_t next_flow(trunk_sink_state *s) noexcept nogil:
+    """The next flow in turn that can be reached; there is one."""
+    cdef uint32_t flow = s.cursor
+    while s.returns[flow].relay == 0:
+        flow = (flow + 1) % s.into.flows
+    s.cursor = (flow + 1) % s.into.flows
+    return flow
+
+
+cdef void send_probes(trunk_sink_state *s, pace *plan, uint64_t may, uint64_t now_ns) noexcept nogil:
+    """Sends up to `may` (at most 64) probes of the sink's own, its flows in turn, bundled."""
+    cdef uint32_t i, length, count = BUNDLE_ITEMS if may > BUNDLE_ITEMS else <uint32_t>may
+    cdef probe fields
+    cdef trunk_record *item
+    fields.run = s.into.run
+    for i in range(count):
+        fields.flow = next_flow(s)
+        fields.sequence = s.sequences[fields.flow]
+        fields.intended_ns = pace_intended_ns(plan, i, now_ns)
+        s.sequences[fields.flow] += 1
+        length = probe_size(s.size_bytes, s.size_spread, fields.flow, fields.sequence)
+        item = next_item(s, &s.relay[s.returns[fields.flow].relay - 1])
+        item.client = s.returns[fields.flow].client
+        item.payload = s.probes[s.items - 1]
+        item.length = <uint16_t>length
+        probe_build(s.probes[s.items - 1], length, &fields)
+    send_items(s)
+    s.counters.sent += count
+    pace_note(plan, count, now_ns)
+    s.counters.late = s.late_before + plan.late
+
+
+cdef void rest(trunk_sink_state *s, uint64_t rest_ns) noexcept nogil:
+    """Nothing may be sent: nap, or wait for a datagram."""
+    cdef timespec duration
+    cdef epoll_event event
+    cdef uint64_t now_ns
+    duration.tv_sec = 0
+    duration.tv_nsec = <long>(s.nap_ns if s.nap_ns else rest_ns)
+    if s.nap_ns:
+        nanosleep(&duration, NULL)
+    elif epoll_pwait2(s.epoll, &event, 1, &duration, NULL) > 0:
+        take_waiting(s, &now_ns)
+
+
+cdef void run_send(trunk_sink_state *s, pace *plan, uint64_t drain_ns) noexcept nogil:
+    """Sends by the plan, answers and announces meanwhile, then waits until nothing flies."""
+    cdef uint64_t now_ns = monotonic_ns(), looked_ns = now_ns, may
+    while not s.stop and not pace_over(plan, now_ns):
+        if now_ns - looked_ns >= LOOK_NS:
+            take_waiting(s, &looked_ns)
+        may = pace_allowance(plan, now_ns)
+        if may:
+            send_probes(s, plan, may, now_ns)
+        else:
+            rest(s, pace_rest_ns(plan, now_ns))
+        now_ns = monotonic_ns()
+    drain_ns += now_ns
+    while pace_flying(plan) and not s.stop and now_ns < drain_ns:
+        take_waiting(s, &now_ns)
+        rest(s, 200_000)
+    s.counters.written_off += plan.written_off
+    if plan.late_max_ns > s.counters.late_max_ns:
+        s.counters.late_max_ns = plan.late_max_ns
 
 
 cdef class TrunkSink:
@@ -285,6 +377,10 @@ cdef class TrunkSink:
         self.state.epoll = -1
         self.arrivals = Arrivals(flows, run, acknowledged)
         self.state.into = self.arrivals.state
+        self.state.returns = <trunk_sink_return *>calloc(flows + 1, sizeof(trunk_sink_return))
+        self.state.sequences = <uint64_t *>calloc(flows + 1, sizeof(uint64_t))
+        if self.state.returns == NULL or self.state.sequences == NULL:
+            raise MemoryError(f"no memory for {flows} flows")
         self.state.key_id, self.state.mtu_bytes = key_id, mtu_bytes
         self.state.epoch = <uint32_t>(realtime_ns() // 1_000_000_000)
         cluster, xcvr, incarnation = identity
@@ -337,6 +433,39 @@ cdef class TrunkSink:
             run_trunk_sink(s)
         s.stop = 0
 
+    def send(self, *, uint64_t rate_pps=0, uint64_t window=512, int duration_ms=1000, limit=None,
+             acknowledged=None, int size_bytes=172, int size_spread=0, uint64_t nap_us=0,
+             int drain_ms=2000) -> None:
+        """Sends probes to the flows that were opened, until the duration or `limit` datagrams are over, and
+        answers relays meanwhile. Speed and sizes as Generator.run and Clients; acknowledged: the
+        generator's `returned`, which a window needs."""
+        cdef trunk_sink_state *s = self.state
+        cdef pace plan
+        cdef uint64_t drain_ns = <uint64_t>drain_ms * 1_000_000
+        cdef unsigned long long[:] words
+        cdef const uint64_t *settled = NULL
+        if acknowledged is not None:
+            words = memoryview(acknowledged).cast("B").cast("Q")
+            settled = <const uint64_t *>&words[0]
+        elif not rate_pps:
+            raise ValueError("a windowed run downwards needs `acknowledged`: else nothing counts what flies")
+        if s.counters.opened == 0:
+            raise ValueError("no flow is open: a sink sends to flows whose Binding Request it answered")
+        check_sizes(size_bytes, size_spread)
+        s.size_bytes, s.size_spread = <uint32_t>size_bytes, <uint32_t>size_spread
+        s.nap_ns, s.late_before = nap_us * 1000, s.counters.late
+        pace_begin(&plan, rate_pps, window, 1 << 62 if limit is None else limit, settled, monotonic_ns(),
+                   <uint64_t>duration_ms * 1_000_000)
+        with nogil:
+            run_send(s, &plan, drain_ns)
+        s.stop = 0
+
+    def sent(self, uint32_t flow) -> int:
+        """How many probes of its own the sink sent to one flow."""
+        if flow >= self.state.into.flows:
+            raise IndexError(f"flow {flow} of {self.state.into.flows}")
+        return self.state.sequences[flow]
+
     def stop(self) -> None:
         """Ends a run of another thread within 50 ms; a run that has not begun ends at once."""
         self.state.stop = 1
@@ -355,4 +484,6 @@ cdef class TrunkSink:
         if self.state != NULL:
             if self.state.epoll >= 0:
                 close(self.state.epoll)
+            free(self.state.returns)
+            free(self.state.sequences)
             free(self.state)

@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from fastpath.generator import binding_request
+from fastpath.generator import Generator, binding_request
 from fastpath.sink import Sink
 
 RUN = 3
@@ -93,6 +93,70 @@ def test_latency_counts_from_the_intended_time(client, served):
     assert sink.arrivals.latency_ns(0.5) >= 2_000_000_000 * (1 - 1 / 32)
     sink.arrivals.forget_latency()
     assert sink.arrivals.latency_ns(0.5) == 0
+
+
+DOWN_FLOWS = 60
+
+
+@pytest.fixture
+def down():
+    """A generator whose flows are open, and the sink they are open at."""
+    returned = bytearray(8)
+    sink = Sink(("127.0.0.1", 0), flows=DOWN_FLOWS, run=RUN)
+    ufrags = [b"flow%04d" % flow for flow in range(DOWN_FLOWS)]
+    generator = Generator(("127.0.0.1", sink.port), ufrags, sockets=2, run=RUN, returned=returned)
+    thread = threading.Thread(target=sink.run)
+    thread.start()
+    assert generator.setup() == DOWN_FLOWS
+    sink.stop()
+    thread.join(timeout=5)
+    thread = threading.Thread(target=generator.receive, kwargs={"duration_ms": 20_000})
+    thread.start()
+    yield sink, generator, returned
+    generator.stop()
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+    sink.close()
+    generator.close()
+
+
+@pytest.mark.parametrize("speed", [{"rate_pps": 20_000}, {"window": 200}], ids=["rate", "window"])
+def test_probes_of_its_own_reach_each_flow_at_its_own_address(down, speed):
+    sink, generator, returned = down
+    sink.send(limit=6_000, duration_ms=10_000, acknowledged=returned, size_spread=20, **speed)
+    counters = sink.counters()
+    assert (counters["opened"], counters["sent"], counters["written_off"]) == (DOWN_FLOWS, 6_000, 0)
+    assert generator.echoes.counters() == {"received": 6_000, "duplicates": 0, "strangers": 0}
+    assert generator.counters()["misrouted"] == 0
+    assert generator.echoes.reordered() == 0
+    for flow in range(DOWN_FLOWS):
+        assert generator.echoes.flow(flow)["received"] == sink.sent(flow) == 100
+    assert 0 < generator.echoes.latency_ns(0.5) < 5_000_000_000
+
+
+def test_requests_are_answered_while_it_sends(down):
+    sink, generator, _ = down
+    generator.stop()
+    thread = threading.Thread(target=sink.send, kwargs={"rate_pps": 5_000, "duration_ms": 10_000})
+    thread.start()
+    late = Generator(("127.0.0.1", sink.port), [b"late"] * 3, run=RUN)
+    assert late.setup(timeout_ms=5_000) == 3
+    sink.stop()
+    thread.join(timeout=5)
+    assert not thread.is_alive()
+    late.close()
+
+
+def test_what_cannot_be_sent_is_refused(down):
+    sink, _, returned = down
+    with pytest.raises(ValueError, match="downwards needs `acknowledged`"):
+        sink.send()
+    with pytest.raises(ValueError, match="size_bytes is 31"):
+        sink.send(acknowledged=returned, size_bytes=31)
+    empty = Sink(("127.0.0.1", 0), flows=1)
+    with pytest.raises(ValueError, match="no flow is open"):
+        empty.send(rate_pps=1000)
+    empty.close()
 
 
 def test_a_run_ends_by_itself():

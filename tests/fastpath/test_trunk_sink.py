@@ -234,6 +234,71 @@ def test_generator_to_trunk_sink_loses_nothing(sink, acknowledged, echo):
 
 
 @pytest.fixture
+def idle():
+    """A sink that nobody serves yet."""
+    sink = TrunkSink(("127.0.0.1", 0), flows=FLOWS, run=RUN)
+    yield sink
+    sink.close()
+
+
+@pytest.mark.parametrize("speed", [{"rate_pps": 10_000}, {"window": 64}], ids=["rate", "window"])
+def test_probes_of_its_own_reach_each_flow_by_its_relay(idle, speed):
+    returned = bytearray(8)
+    shims = [Shim(idle.port), Shim(idle.port)]
+    names = [shims[flow % 2].clients.getsockname() for flow in range(FLOWS)]
+    generator = Generator(names, [b"flow"] * FLOWS, run=RUN, returned=returned)
+    serving = threading.Thread(target=idle.run)
+    serving.start()
+    assert generator.setup() == FLOWS
+    idle.stop()
+    serving.join(timeout=5)
+    receiving = threading.Thread(target=generator.receive, kwargs={"duration_ms": 20_000})
+    receiving.start()
+    try:
+        idle.send(limit=2_000, duration_ms=10_000, acknowledged=returned, size_spread=24, **speed)
+        assert idle.counters()["sent"] == 2_000
+        assert generator.echoes.counters() == {"received": 2_000, "duplicates": 0, "strangers": 0}
+        assert generator.counters()["misrouted"] == 0
+        assert {idle.sent(flow) for flow in range(FLOWS)} == {40}
+    finally:
+        generator.stop()
+        receiving.join(timeout=5)
+        generator.close()
+        for shim in shims:
+            shim.close()
+
+
+def test_pings_are_answered_while_it_sends(idle):
+    relay = Relay(idle)
+    relay.socket.send(
+        datagram(record(binding_request(b"ufrg", struct.pack("=I", 3) + bytes(8), b"password")))
+    )
+    serving = threading.Thread(target=idle.run)
+    serving.start()
+    relay.receive()
+    idle.stop()
+    serving.join(timeout=5)
+    sending = threading.Thread(target=idle.send, kwargs={"rate_pps": 1_000, "duration_ms": 10_000})
+    sending.start()
+    relay.socket.send(datagram(record(PING + bytes(11), flags=CONTROL, client=("0.0.0.0", 0)), sequence=1))
+    seen = []
+    while not any(flags & CONTROL for flags, *_ in seen) or len(seen) < 10:
+        seen += relay.receive()
+    idle.stop()
+    sending.join(timeout=5)
+    relay.socket.close()
+    probes = [(client, struct.unpack_from("=I", data, 8)[0]) for flags, _, client, data in seen if not flags]
+    assert set(probes) == {(("127.0.0.9", 4000), 3)}
+
+
+def test_what_cannot_be_sent_is_refused(idle):
+    with pytest.raises(ValueError, match="downwards needs `acknowledged`"):
+        idle.send()
+    with pytest.raises(ValueError, match="no flow is open"):
+        idle.send(rate_pps=1000)
+
+
+@pytest.fixture
 def keyed(acknowledged):
     sink = TrunkSink(("127.0.0.1", 0), flows=FLOWS, run=RUN, acknowledged=acknowledged, key=KEY, key_id=2)
     thread = threading.Thread(target=sink.run, kwargs={"echo": True, "duration_ms": 20_000})
