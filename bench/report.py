@@ -175,6 +175,8 @@ def _row(result: Result, cell: Cell) -> Row:
         speed = f"≥ {speed}"
         remarks.append("generator-bound")
     others = middle(shown.values(), "others_share")
+    if others is None:  # the whole core is counted: what it did before anybody sent anything was others' work
+        others = middle((each for each in result["quiet"] if each["topology"] == cell.topology), "share")
     if others is not None and others > DISTURBED:
         remarks.append(f"disturbed: others used {others:.0%} of the relay's CPU")
     name = cell.contestant if good else f"~~{cell.contestant}~~"
@@ -188,10 +190,14 @@ def _latencies(found: dict[int, dict[str, Any]]) -> tuple[str, str]:
 
 
 def _latency(result: Result) -> Iterator[Row]:
+    keys = ("p50_us", "p99_us", "p999_us")
+    own = samples(result, Cell("loopback", NOBODY, "latency up", "own")).values()
     here = [each for each in result["samples"] if each["scenario"] == "latency"]
+    if here and own:
+        yield f"{NOBODY}: not added, but in all of them", *(f"{middle(own, key):,.1f}" for key in keys)
     for who in dict.fromkeys(each["contestant"] for each in here):
         cell = Cell("loopback", who, "latency up", "latency")
-        found = [added_us(result, cell, key).median for key in ("p50_us", "p99_us", "p999_us")]
+        found = [added_us(result, cell, key).median for key in keys]
         yield who, *("invalid" if value is None else f"{value:,.1f}" for value in found)
 
 

@@ -22,13 +22,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from bench.publish import publish
-
 from bench.contestants import Contestant, Running, able
 from bench.cpu import LOAD_CPU, RELAY_CPU, busy_ns
 from bench.figures import NOBODY, overloaded
 from bench.leaves import micro
 from bench.load import WINDOW, Load, Shape
+from bench.publish import publish
 from bench.record import Record, Turn
 from bench.scenarios import (
     FLOOD_ECHO,
@@ -36,12 +35,11 @@ from bench.scenarios import (
     FULL,
     MEASURE_S,
     QUICK,
-    REST_S,
-    START_S,
     WARMUP_S,
     Scenario,
     catalogue,
     chosen,
+    planned_s,
     rated,
 )
 from bench.topology import NAMES, Topology, raised_buffers, topology
@@ -49,7 +47,7 @@ from pyfastpath.tools.machine import card, commit
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
-ROUNDS = 3
+ROUNDS, QUICK_ROUNDS = 3, 2
 QUIET_S = 0.5
 DESCRIPTORS_LEAST = 4096
 INVALID = 4
@@ -86,10 +84,7 @@ class Benchmark:
         ready, left_out = able(known[name] for name in wanted if name in known)
         self.contestants = {each.name: each for each in ready}
         self.record.result["left_out"] += left_out
-        own_s = START_S + (WARMUP_S + self.measure_s + REST_S) * 6
-        self.planned_s = rounds * own_s * len(self.places) + sum(
-            each.round_s(self.measure_s) * min(rounds, each.rounds) for each in self.scenarios
-        )
+        self.planned_s = planned_s(self.scenarios, rounds, self.measure_s)
 
     def run(self, rounds: int) -> None:
         """Calibrates every topology, then round by round."""
@@ -131,7 +126,7 @@ class Benchmark:
             f"[{elapsed:.1f} of about {planned:.0f} min] round {turn.round + 1}, {turn.topology}, "
             f"{scenario.name}: {turn.contestant}"
         )
-        own = self.record.result["own_pps"].get(turn.topology)
+        own, before = self.record.result["own_pps"].get(turn.topology), children()
         try:
             shapes = scenario.shapes if own is None else tuple(rated(each, own) for each in scenario.shapes)
             with given_up_after(ALLOWANCE_S + 3 * scenario.turn_s(self.measure_s)):
@@ -140,7 +135,7 @@ class Benchmark:
             text = f"{type(error).__name__}: {error}"
             say(f"FAILED: {text}")
             self.record.failure(turn, text)
-            end_children()
+            end_children(before)
         self.record.save()
 
     def _measure(self, turn: Turn, scenario: Scenario, shapes: tuple[Shape, ...]) -> None:
@@ -184,15 +179,20 @@ def given_up_after(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def end_children() -> None:
-    """Kills and reaps what a failed turn left behind: our own children, and nobody else."""
-    for task in Path("/proc/self/task").iterdir():
-        for child in (task / "children").read_text().split():
-            try:
-                os.kill(int(child), signal.SIGKILL)
-                os.waitpid(int(child), 0)
-            except OSError:
-                continue  # whoever started it has waited for it already
+def children() -> set[int]:
+    """The processes this one started and has not waited for."""
+    tasks = Path("/proc/self/task").iterdir()
+    return {int(child) for task in tasks for child in (task / "children").read_text().split()}
+
+
+def end_children(before: set[int]) -> None:
+    """Kills and reaps what a failed turn left behind: children that were not there before it."""
+    for child in children() - before:
+        try:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        except OSError:
+            continue  # whoever started it has waited for it already
 
 
 def say(text: str) -> None:
@@ -216,7 +216,9 @@ def arguments_of(argv: list[str] | None) -> argparse.Namespace:
         prog="python -m bench.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="the short list of scenarios (make bench-smoke)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds of A B C, at most (%(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, help=f"rounds of A B C, at most ({ROUNDS}, quick {QUICK_ROUNDS})"
+    )
     parser.add_argument(
         "--only",
         action="append",
@@ -226,11 +228,14 @@ def arguments_of(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--topology", action="append", default=[], choices=NAMES)
     parser.add_argument("--measure-s", type=float, default=MEASURE_S, help="measured time of a workload")
+    parser.add_argument("--no-micro", action="store_true", help="leave out leaves and tables")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON, table and plots")
     parser.add_argument(
         "--render", type=Path, metavar="JSON", help="measure nothing: table and plots of a file"
     )
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    arguments.rounds = arguments.rounds or (QUICK_ROUNDS if arguments.quick else ROUNDS)
+    return arguments
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -259,7 +264,8 @@ def main(argv: list[str] | None = None) -> int:
         os.sched_setaffinity(0, {LOAD_CPU})
         benchmark.prepare(stack, arguments.rounds)
         benchmark.run(arguments.rounds)
-    record.result["micro"] = micro(record.result["left_out"])
+    if not arguments.no_micro:
+        record.result["micro"] = micro(record.result["left_out"])
     path = record.finish()
     sys.stdout.write(publish(path, record.result))
     say(f"written: {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}")

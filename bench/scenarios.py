@@ -6,6 +6,7 @@ workloads in turn, and ends: A B C, A B C. Names of contestants are those of ben
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from bench.contestants import Contestant, c_mmsg, c_trunk, everybody, fastpath
@@ -18,11 +19,11 @@ FLOW_COUNTS = (1000, 10_000, 100_000)
 SPREAD_BYTES = 24
 # What the schedules may ask: a share of the generator's own rate, at most a rate the slowest relay here holds
 # on a core (else it would be measured saturated, or lose). A flow's echo counts twice: there and back.
-PACED_UP_SHARE, PACED_UP_PPS = 0.6, 120_000
-PACED_ECHO_SHARE, PACED_ECHO_PPS = 0.4, 45_000
+PACED_UP_SHARE, PACED_UP_PPS = 0.6, 140_000
+PACED_ECHO_SHARE, PACED_ECHO_PPS = 0.4, 58_000
 SCALE_SHARE, SCALE_PPS = 0.5, 100_000
-WARMUP_S, MEASURE_S = 0.3, 1.0
-START_S = 2.0  # about what one contestant needs from its start to its first workload, and to its end
+WARMUP_S, MEASURE_S = 0.3, 1.1
+START_S = 1.5  # about what one contestant needs from its start to its first workload, and to its end
 REST_S = 0.35  # what a workload takes beyond its warm-up and its measured time
 
 FLOOD_UP, FLOOD_ECHO = Shape("flood up", echo=False), Shape("flood echo", echo=True)
@@ -77,6 +78,8 @@ class Scenario:
         return len(self.topologies) * len(self.contestants) * self.turn_s(measure_s)
 
 
+OWN_SHAPES = (FLOOD_UP, FLOOD_ECHO, PACED_UP, PACED_ECHO, VOICE_UP, VOICE_BOTH, LATENCY_UP)
+MICRO_S = 20.0
 UNSATURATED = (PACED_UP, PACED_ECHO, VOICE_UP, VOICE_BOTH)
 
 
@@ -137,6 +140,14 @@ def catalogue() -> dict[str, Contestant]:
     for budget_us in BUDGETS_US:
         variants += [fastpath("trunk", budget_us), c_trunk("bundle", budget_us), c_mmsg("shared", budget_us)]
     return {each.name: each for each in (*variants, *everybody())}
+
+
+def planned_s(scenarios: Sequence[Scenario], rounds: int, measure_s: float = MEASURE_S) -> float:
+    """About how long a run takes, the generator's own rates and the micro benchmarks included."""
+    topologies = {name for each in scenarios for name in each.topologies}
+    own_s = START_S + len(OWN_SHAPES) * (WARMUP_S + measure_s + REST_S)
+    rounds_s = sum(each.round_s(measure_s) * min(rounds, each.rounds) for each in scenarios)
+    return rounds_s + (rounds + 1) * len(topologies) * own_s + MICRO_S
 
 
 def chosen(
