@@ -61,7 +61,8 @@ cdef size_t client_request(const clients *c, uint32_t flow, uint8_t *out) noexce
 
 def check_sizes(size_bytes: int, size_spread: int) -> None:
     """Refuses probes that are too short to be probes, or longer than any buffer."""
-    if size_spread < 0 or size_bytes - size_spread < PROBE_BYTES or size_bytes + size_spread > DATAGRAM_BYTES_MAX:
+    if not (PROBE_BYTES <= size_bytes - size_spread <= size_bytes
+            and size_bytes + size_spread <= DATAGRAM_BYTES_MAX):
         spread = f" with size_spread {size_spread}" if size_spread else ""
         raise ValueError(f"size_bytes is {size_bytes}{spread}: "
                          f"choose {PROBE_BYTES}..{DATAGRAM_BYTES_MAX}, spread included")

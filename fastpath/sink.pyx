@@ -17,7 +17,8 @@ from fastpath.arrivals cimport Arrivals, arrivals_note, arrivals_publish
 from fastpath.binding cimport BINDING_TRANSACTION, binding_is, binding_success
 from fastpath.linux cimport (
     AF_INET, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, MSG_DONTWAIT, close, epoll_create1, epoll_ctl,
-    epoll_event, epoll_pwait2, monotonic_ns, nanosleep, recvmmsg, sendmmsg, sockaddr_in, sockaddr_in6, timespec,
+    epoll_event, epoll_pwait2, monotonic_ns, nanosleep, recvmmsg, sendmmsg, sockaddr_in, sockaddr_in6,
+    timespec,
 )
 from fastpath.pace cimport (
     pace, pace_allowance, pace_begin, pace_flying, pace_intended_ns, pace_note, pace_over, pace_rest_ns,

@@ -143,7 +143,8 @@ cdef void put_control(trunk_sink_state *s, trunk_sink_relay *relay, const uint8_
     item.client.family = 4
 
 
-cdef inline void learn(trunk_sink_state *s, trunk_sink_relay *relay, const trunk_record *record) noexcept nogil:
+cdef inline void learn(trunk_sink_state *s, trunk_sink_relay *relay,
+                       const trunk_record *record) noexcept nogil:
     """A Binding Request tells how its flow is reached."""
     cdef uint32_t flow
     memcpy(&flow, record.payload + BINDING_TRANSACTION, 4)

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import socket
 import struct
 import subprocess
@@ -12,9 +11,11 @@ import pytest
 from fastpath.generator import Generator
 from fastpath.sink import Sink
 
+from bench.place import Network
+from tests.support.require import require
+
 RUN = 4
 FLOWS = 40
-CLONE_NEWNET = 0x40000000
 UFRAGS = [b"flow%04d" % flow for flow in range(FLOWS)]
 
 
@@ -89,9 +90,7 @@ def test_impossible_ways_are_refused(settings, sentence):
 
 
 def test_an_interface_that_is_not_there_or_not_allowed_is_told():
-    with pytest.raises(
-        OSError, match="no frames can leave by interface nowhere0|raw frames need CAP_NET_RAW"
-    ):
+    with pytest.raises(OSError, match=r"leave by interface nowhere0|raw frames need CAP_NET_RAW"):
         Generator(("127.0.0.1", 9), UFRAGS, inject="packet", interface="nowhere0", gateway_mac=bytes(6))
 
 
@@ -99,28 +98,10 @@ def ip(*words):
     subprocess.run(["ip", *words], check=True, capture_output=True, timeout=20)
 
 
-@contextlib.contextmanager
-def inside(namespace):
-    """Sockets made meanwhile by this thread belong to the namespace."""
-    with open("/proc/thread-self/ns/net") as home, open(f"/var/run/netns/{namespace}") as there:
-        enter(there.fileno())
-        try:
-            yield
-        finally:
-            enter(home.fileno())
-
-
-def enter(fd):
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(fd, CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "setns")
-
-
 @pytest.fixture(scope="module")
 def pair():
-    """Two namespaces with a veth pair between them: clients 10.9.0.0/16 on one side, 10.8.0.2 on the other."""
+    """Two networks with a veth pair between them: clients 10.9.0.0/16 here, the relay 10.8.0.2 there."""
+    require("root", "namespaces")
     names = [f"fastpath-{side}-{os.getpid()}" for side in ("clients", "relay")]
     try:
         for name in names:
@@ -133,7 +114,7 @@ def pair():
             ip("-n", name, "link", "set", end, "up")
         ip("-n", names[0], "route", "add", "local", "10.9.0.0/16", "dev", "lo")
         ip("-n", names[1], "route", "add", "10.9.0.0/16", "via", "10.8.0.1")
-        yield names
+        yield [Network(name) for name in names]
     finally:
         for name in names:
             subprocess.run(["ip", "netns", "del", name], capture_output=True, timeout=20, check=False)
@@ -145,18 +126,12 @@ def mac_of(interface):
         return probe.getsockname()[4]
 
 
-privileged = pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("ip") is None, reason="needs root and the command ip"
-)
-
-
-@privileged
 @pytest.mark.parametrize("settings", [{"sockets": 1}, {"sockets": 3, "size_spread": 24}, {"size_bytes": 33}])
 def test_frames_arrive_and_their_echoes_return_to_the_sockets(pair, settings):
-    with inside(pair[1]):
+    with pair[1].inside():
         sink = Sink(("10.8.0.2", 0), flows=FLOWS, run=RUN)
         gateway_mac = mac_of("veth-relay")
-    with inside(pair[0]):
+    with pair[0].inside():
         generator = Generator(
             ("10.8.0.2", sink.port),
             UFRAGS,
@@ -172,19 +147,18 @@ def test_frames_arrive_and_their_echoes_return_to_the_sockets(pair, settings):
     generator.close()
 
 
-@privileged
 def test_a_frame_is_what_the_kernel_would_have_sent(pair):
     """But for the UDP checksum, which IPv4 lets be 0."""
     seen = []
     for inject in ("mmsg", "packet"):
-        with inside(pair[1]):
+        with pair[1].inside():
             relay = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             relay.bind(("10.8.0.2", 0))
             wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
             wire.bind(("veth-relay", 0x0800))
             wire.settimeout(5)
             gateway_mac = mac_of("veth-relay")
-        with inside(pair[0]):
+        with pair[0].inside():
             generator = Generator(
                 relay.getsockname(),
                 UFRAGS,
@@ -195,7 +169,9 @@ def test_a_frame_is_what_the_kernel_would_have_sent(pair):
             )
         generator.run(rate_pps=100_000, limit=3, duration_ms=1000, drain_ms=0)
         port = relay.getsockname()[1].to_bytes(2, "big")
-        frame = next(data for data in iter(lambda: wire.recv(4096), b"") if data[36:38] == port)
+        frame = b""
+        while frame[36:38] != port:
+            frame = wire.recv(4096)
         seen.append((frame, generator.socket_of(0)[0].getsockname()[1]))
         for end in (generator, relay, wire):
             end.close()
