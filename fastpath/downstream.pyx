@@ -237,8 +237,10 @@ cdef void flush(lane_state *lane, receive_batch *batch) noexcept nogil:
     listener's last record may stand behind another's first in the same trunk message."""
     cdef uint32_t listener, k
     cdef uint32_t[FP_LISTENERS] counts
-    cdef uint64_t now_ns
+    cdef uint64_t now_ns, began_ns = 0
     cdef parcel *note
+    if tap_is_on(lane.shard):
+        began_ns = realtime_ns()    # the client may have answered by the time the send returns
     sabotage_down(lane)
     lane.shard.header.sending = 1
     for listener in range(lane.listeners):
@@ -252,14 +254,15 @@ cdef void flush(lane_state *lane, receive_batch *batch) noexcept nogil:
             book_sent(lane, FP_DOWN, lane.to_clients[listener].outcome[k], note.length, note.stamp_ns, now_ns)
             batch.notes[note.index].done = max(batch.notes[note.index].done, note.done)
     lane.shard.header.sending = 0
-    if tap_is_on(lane.shard):
-        note_sent(lane, counts, now_ns)
+    if began_ns:
+        note_sent(lane, counts, began_ns)
 
 
 # ---- for a capture --------------------------------------------------------------------------------
 
-cdef void note_sent(lane_state *lane, const uint32_t *counts, uint64_t now_ns) noexcept nogil:
-    """What the last flush sent, or could not; the messages still lie where they were composed."""
+cdef void note_sent(lane_state *lane, const uint32_t *counts, uint64_t began_ns) noexcept nogil:
+    """What the last flush sent, or could not, from `began_ns` on; the messages still lie where they were
+    composed."""
     cdef tap_ring *ring = tap_enter(lane.shard)
     cdef const send_batch *out
     cdef const parcel *note
@@ -272,7 +275,7 @@ cdef void note_sent(lane_state *lane, const uint32_t *counts, uint64_t now_ns) n
         for k in range(counts[listener]):
             note = &lane.parcels[listener][k]
             client_from_sockaddr(&out.names[k], out.messages[k].msg_hdr.msg_namelen, note.ingress, &client)
-            tap_datagram(lane.shard, ring, FP_DOWN, drop_reason(out.outcome[k]), &client, now_ns,
+            tap_datagram(lane.shard, ring, FP_DOWN, drop_reason(out.outcome[k]), &client, began_ns,
                          <const uint8_t *>out.vectors[k].iov_base, note.length)
     tap_leave(lane.shard)
 

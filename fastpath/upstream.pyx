@@ -60,18 +60,16 @@ cdef void forward_clients(lane_state *lane, uint32_t now_ms) noexcept nogil:
 
 
 cdef void note_batch(lane_state *lane) noexcept nogil:
-    """For a capture: what came, as the kernel stamped it, and what became of it."""
+    """For a capture: what came, as the kernel stamped it, and what became of it. A batch without stamps was
+    received before the capture began."""
     cdef tap_ring *ring = tap_enter(lane.shard)
-    cdef uint64_t stamp_ns
     cdef uint32_t i
     if ring == NULL:
         return
     for i in range(lane.from_clients.count):
-        stamp_ns = lane.arrivals[i].stamp_ns
-        if stamp_ns == 0:
-            stamp_ns = realtime_ns()
-        tap_datagram(lane.shard, ring, FP_UP, lane.verdicts[i].reason, &lane.datagrams[i].client, stamp_ns,
-                     lane.datagrams[i].data, lane.datagrams[i].length)
+        if lane.arrivals[i].stamp_ns:
+            tap_datagram(lane.shard, ring, FP_UP, lane.verdicts[i].reason, &lane.datagrams[i].client,
+                         lane.arrivals[i].stamp_ns, lane.datagrams[i].data, lane.datagrams[i].length)
     tap_leave(lane.shard)
 
 

@@ -21,7 +21,9 @@ import typer
 from pyfastpath import __version__
 from pyfastpath.config import Config, GatewayConfig, RelayConfig, TransceiverConfig, load, print_config
 from pyfastpath.errors import ConfigError, FastpathError
+from pyfastpath.tools import capture as taking
 from pyfastpath.tools import ctl
+from pyfastpath.tools.replay import command as replaying
 from pyfastpath.tools.settings import with_settings
 from pyfastpath.types import TRAFFIC_CLASSES
 
@@ -42,6 +44,7 @@ app = typer.Typer(
 token_app = typer.Typer(no_args_is_help=True, help="Mint and read token T1: a ufrag that routes.")
 app.add_typer(ctl.app, name="ctl")
 app.add_typer(token_app, name="token")
+app.command(epilog=replaying.EXIT_CODES)(replaying.replay)
 
 ConfigOption = Annotated[
     Path | None,
@@ -279,6 +282,35 @@ def top(
     if not sys.stdout.isatty():
         raise ConfigError("top needs a terminal", "Use `pyfastpath ctl status -o json` in scripts.")
     Top(relay_client, interval_s).run()
+
+
+@app.command()
+def capture(
+    *,
+    output: taking.Output = "",
+    session: taking.Session = "",
+    ufrag: taking.Ufrag = "",
+    client: taking.Client = "",
+    backend: taking.Backend = "",
+    full: taking.Full = False,
+    snap: taking.Snap = 2048,
+    duration: taking.Duration = 30,
+    max_bytes: taking.MaxBytes = 64 << 20,
+    end: taking.End = False,
+    socket_path: ctl.SocketPath = "",
+    tcp: ctl.Tcp = "",
+    token_file: ctl.TokenFile = None,
+) -> None:
+    """Write what clients of a running relay send and get to a pcapng.
+
+    It holds the clients' side: datagrams as they came and as they were sent, also those that were dropped,
+    and why (in comments). Without --full it holds headers: STUN whole, of DTLS, RTP and RTCP nothing behind
+    their headers. IP and UDP headers are made up from the addresses. Forwarding never waits for it.
+
+    Ctrl-C ends it well. One capture at a time: --end ends another's. `pyfastpath replay` plays it again.
+    """
+    wanted = taking.Request(session, ufrag, client, backend, full, snap, duration, max_bytes)
+    taking.run(ctl.client_for(socket_path, tcp, token_file), output, wanted, end=end)
 
 
 @app.command()

@@ -6,6 +6,7 @@ control thread, so each of them sees and leaves the tables between two moments.
 
 import logging
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -15,11 +16,21 @@ from pyfastpath.access import refusal
 from pyfastpath.config import Backend, redacted
 from pyfastpath.errors import ConfigError, FastpathError, RouteError, WireError
 from pyfastpath.relay import report
+from pyfastpath.relay.capture import (
+    BYTES_MAX,
+    BYTES_MAX_MAX,
+    BYTES_MAX_MIN,
+    DURATION_MAX_S,
+    DURATION_S,
+    SNAP_BYTES,
+    Captures,
+    Wanted,
+)
 from pyfastpath.relay.control import Control, Reloaded
 from pyfastpath.relay.listing import Filter
 from pyfastpath.relay.routing import BulkResult
 from pyfastpath.relay.sessions import parse_route, session_hash
-from pyfastpath.types import Endpoint
+from pyfastpath.types import Endpoint, canonical
 
 log = logging.getLogger("pyfastpath.admin")
 
@@ -47,16 +58,20 @@ STATUS: Final = {
 """HTTP status by error code; a code not named here is a 400."""
 
 CONTROL = web.AppKey("control", Control)
+CAPTURES = web.AppKey("captures", Captures)
 RELOAD: web.AppKey[Callable[[], Reloaded]] = web.AppKey("reload")
 TOKEN = web.AppKey("token", bytes)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
 
 
-def admin_app(control: Control, *, reload: Callable[[], Reloaded], token: bytes = b"") -> web.Application:
+def admin_app(
+    control: Control, captures: Captures, *, reload: Callable[[], Reloaded], token: bytes = b""
+) -> web.Application:
     """The application of one admin listener. token: asked of every request; empty on the UNIX socket."""
     app = web.Application(middlewares=[_errors, _guard], client_max_size=SDP_BYTES_MAX)
-    app[CONTROL], app[RELOAD], app[TOKEN] = control, reload, token
+    app[CONTROL], app[CAPTURES], app[RELOAD], app[TOKEN] = control, captures, reload, token
+    app.on_shutdown.append(_end_capture)
     app.add_routes(
         [
             web.put("/v1/routes", _put_route),
@@ -81,6 +96,8 @@ def admin_app(control: Control, *, reload: Callable[[], Reloaded], token: bytes 
             web.get("/v1/loglevel", _get_loglevel),
             web.put("/v1/loglevel", _put_loglevel),
             web.get("/v1/status", _get_status),
+            web.get("/v1/capture", _get_capture),
+            web.delete("/v1/capture", _delete_capture),
             web.get("/v1/counters", _get_counters),
         ]
     )
@@ -319,6 +336,59 @@ async def _get_status(request: web.Request) -> web.Response:
 
 async def _get_counters(request: web.Request) -> web.Response:
     return web.json_response(report.counters(request.app[CONTROL]))
+
+
+# ---- capture ----------------------------------------------------------------------------------------
+
+
+async def _get_capture(request: web.Request) -> web.StreamResponse:
+    """A pcapng, as long as it lasts."""
+    capture = request.app[CAPTURES].begin(_wanted(request))
+    response = web.StreamResponse(headers={"Content-Type": "application/x-pcapng"})
+    try:
+        await response.prepare(request)
+        await capture.run(response.write, lambda: request.transport is None)
+        await response.write_eof()
+    except (ConnectionError, TimeoutError) as error:
+        log.info("whoever captured has gone (%s)", type(error).__name__)
+        if request.transport is not None:
+            request.transport.abort()  # a stream without its end must not look like one that has it
+    finally:
+        capture.close()
+    return response
+
+
+async def _delete_capture(request: web.Request) -> web.Response:
+    if not request.app[CAPTURES].end():
+        raise RouteError("no capture runs.", "GET /v1/capture begins one.", code="not_found")
+    return web.Response(status=204)
+
+
+async def _end_capture(app: web.Application) -> None:
+    app[CAPTURES].end()
+
+
+def _wanted(request: web.Request) -> Wanted:
+    names = ("client", "ufrag", "session", "backend", "full", "snap", "duration_s", "max_bytes")
+    query = _query(request, *names)
+    return Wanted(
+        client=_client(query),
+        ufrag=query.get("ufrag", ""),
+        session=query.get("session", ""),
+        backend=query.get("backend", ""),
+        whole=_flag(query, "full"),
+        snap_bytes=_number(query.get("snap", str(SNAP_BYTES)), "snap", 1, SNAP_BYTES),
+        duration_s=_number(query.get("duration_s", str(DURATION_S)), "duration_s", 1, DURATION_MAX_S),
+        bytes_max=_number(query.get("max_bytes", str(BYTES_MAX)), "max_bytes", BYTES_MAX_MIN, BYTES_MAX_MAX),
+    )
+
+
+def _client(query: dict[str, str]) -> Endpoint | None:
+    """ip, whose ports all count, or ip:port."""
+    try:
+        return Endpoint(canonical(ip_address(query.get("client", "").strip("[]"))), 0)
+    except ValueError:
+        return _endpoint(query, "client")
 
 
 # ---- what requests say ------------------------------------------------------------------------------

@@ -125,14 +125,16 @@ class Engine:
         from aiohttp import web
 
         from pyfastpath.relay.admin import admin_app
+        from pyfastpath.relay.capture import Captures
         from pyfastpath.relay.health import health_app
 
-        opening, config = self._opening, self.control.config
+        opening, config, captures = self._opening, self.control.config, Captures(self.control)
+        token = config.admin_token.value
         logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
         for fd, app in (
             (opening.health, health_app(self.control)),
-            (opening.admin_unix, admin_app(self.control, reload=self.reload)),
-            (opening.admin_tcp, admin_app(self.control, reload=self.reload, token=config.admin_token.value)),
+            (opening.admin_unix, admin_app(self.control, captures, reload=self.reload)),
+            (opening.admin_tcp, admin_app(self.control, captures, reload=self.reload, token=token)),
         ):
             if fd >= 0:
                 runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)

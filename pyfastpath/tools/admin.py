@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,8 @@ TIMEOUT_S = 30  # a bulk install of a million routes takes some seconds
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=TIMEOUT_S)
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
@@ -57,14 +59,10 @@ class AdminClient:
 
         Raises UnreachableError when nobody listens, AdminError when the relay refuses.
         """
-        target = "/v1/" + "/".join(quote(part, safe="+") for part in path)
-        given = {name: value for name, value in (query or {}).items() if value is not None}
-        target += "?" + urlencode(given) if given else ""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {self.token.value.decode()}"} if self.token else {}
-        connection = self._connection()
+        connection = self._connection(TIMEOUT_S)
         try:
-            connection.request(method, target, data, headers)
+            connection.request(method, _target(path, query or {}), data, self._headers)
             reply = connection.getresponse()
             said = reply.read()
         except (OSError, http.client.HTTPException) as error:
@@ -75,10 +73,32 @@ class AdminClient:
             raise _refusal(reply.status, said)
         return json.loads(said) if said else None
 
-    def _connection(self) -> http.client.HTTPConnection:
+    @contextlib.contextmanager
+    def stream(
+        self, *path: str, quiet_s: float, **query: str | int | None
+    ) -> Iterator[http.client.HTTPResponse]:
+        """GET of a body that is read as it comes, and that may say nothing for `quiet_s`.
+
+        Raises as `request` does; what breaks while the body is read is the reader's.
+        """
+        with contextlib.closing(self._connection(quiet_s)) as connection:
+            try:
+                connection.request("GET", _target(path, query), headers=self._headers)
+                reply = connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                raise self._unreachable(error) from None
+            if reply.status >= 400:
+                raise _refusal(reply.status, reply.read())
+            yield reply
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token.value.decode()}"} if self.token else {}
+
+    def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
         if self.tcp:
-            return http.client.HTTPConnection(str(self.tcp.address), self.tcp.port, timeout=TIMEOUT_S)
-        return _UnixConnection(self.socket_path)
+            return http.client.HTTPConnection(str(self.tcp.address), self.tcp.port, timeout=timeout_s)
+        return _UnixConnection(self.socket_path, timeout_s)
 
     def _unreachable(self, error: Exception) -> UnreachableError:
         if isinstance(error, PermissionError):
@@ -93,6 +113,13 @@ class AdminClient:
         return UnreachableError(
             f"no relay answers on {self.where} ({error})", "See whether it runs, and its log."
         )
+
+
+def _target(path: tuple[str, ...], query: dict[str, str | int | None]) -> str:
+    """/v1/`path`; query parameters that are None are left out."""
+    given = {name: value for name, value in query.items() if value is not None}
+    target = "/v1/" + "/".join(quote(part, safe="+") for part in path)
+    return target + ("?" + urlencode(given) if given else "")
 
 
 def _refusal(status: int, body: bytes) -> AdminError:

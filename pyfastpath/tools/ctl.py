@@ -17,6 +17,7 @@ from rich.text import Text
 from pyfastpath.config import default_admin_socket
 from pyfastpath.errors import ConfigError
 from pyfastpath.log import LEVELS
+from pyfastpath.tools import capture as taking
 from pyfastpath.tools.admin import AdminClient
 from pyfastpath.types import Endpoint, Secret
 
@@ -326,3 +327,22 @@ def loglevel(
         else client.request("PUT", ("loglevel",), body={"level": level})
     )
     show(said, output)
+
+
+@app.command()
+def capture(
+    context: typer.Context,
+    output: taking.Output = "",
+    session: taking.Session = "",
+    ufrag: taking.Ufrag = "",
+    client: taking.Client = "",
+    backend: taking.Backend = "",
+    full: taking.Full = False,
+    snap: taking.Snap = 2048,
+    duration: taking.Duration = 30,
+    max_bytes: taking.MaxBytes = 64 << 20,
+    end: taking.End = False,
+) -> None:
+    """Write what clients send and get to a pcapng: see `pyfastpath capture --help`."""
+    wanted = taking.Request(session, ufrag, client, backend, full, snap, duration, max_bytes)
+    taking.run(relay(context), output, wanted, end=end)

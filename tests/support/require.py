@@ -22,6 +22,8 @@ COMMANDS = {  # what it is called: Debian's package
     "nft": "nftables",
     "gcc": "gcc",
     "editcap": "wireshark-common",
+    "capinfos": "wireshark-common",
+    "tshark": "tshark",
     "espeak-ng": "espeak-ng",
     "firefox-esr": "firefox-esr",
 }
