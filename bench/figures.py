@@ -13,6 +13,10 @@ from typing import Any
 HEADROOM = 0.8  # a flood nearer to the generator's own rate than this was limited by the generator
 PACE_KEPT = 0.99  # a schedule that was missed by more is no schedule
 LOSS_MAX = 0.001  # a paced run that lost more was not carried; below, the cost of a datagram is the same
+CARRIED = (
+    0.95  # of a schedule: a relay that brought less was saturated, and batches as it would not otherwise
+)
+CORE_FULL = 0.95  # of a whole core: its cost a datagram is whatever there is divided by what arrived
 DISTURBED = 0.1  # of the relay's CPU, used by others
 NOBODY = "no relay"
 Result = dict[str, Any]
@@ -64,7 +68,11 @@ def faults(sample: Sample) -> list[str]:
     if sample["rate_pps"] and sample["sent_pps"] < PACE_KEPT * sample["rate_pps"]:
         found.append("the generator could not hold its rate")
     if not sample["forwarded"]:
-        found.append("nothing arrived")
+        return [*found, "nothing arrived"]
+    if sample["rate_pps"] and sample["forwarded_pps"] < CARRIED * sample["rate_pps"] * (1 + sample["echo"]):
+        found.append(f"it carried {sample['forwarded_pps'] / 1000:,.0f} k/s")
+    if sample["others_share"] is None and sample["cpu_ns"] > CORE_FULL * 1e9 * sample["seconds"]:
+        found.append("the core was full")
     return found
 
 

@@ -77,7 +77,8 @@ class Benchmark:
             except (OSError, RuntimeError) as error:
                 self.record.result["left_out"].append(f"topology {name}: {error}")
         for name, place in self.places.items():
-            self.record.result["topologies"][name] = {"clock": place.clock, "generator": place.generator}
+            inject = place.generator.get("inject", "mmsg")
+            self.record.result["topologies"][name] = {"clock": place.clock, "inject": inject}
         known = catalogue()
         wanted = dict.fromkeys(name for each in self.scenarios for name in each.contestants)
         self.record.result["left_out"] += [f"{name}: not built here" for name in wanted if name not in known]
@@ -128,7 +129,9 @@ class Benchmark:
         )
         own, before = self.record.result["own_pps"].get(turn.topology), children()
         try:
-            shapes = scenario.shapes if own is None else tuple(rated(each, own) for each in scenario.shapes)
+            shapes, whole = scenario.shapes, self.places[turn.topology].clock == "core"
+            if own is not None:
+                shapes = tuple(rated(each, own, whole_core=whole) for each in shapes)
             with given_up_after(ALLOWANCE_S + 3 * scenario.turn_s(self.measure_s)):
                 self._measure(turn, scenario, shapes)
         except Exception as error:  # one contestant's failure is a result, not the run's end

@@ -22,6 +22,9 @@ SPREAD_BYTES = 24
 PACED_UP_SHARE, PACED_UP_PPS = 0.6, 140_000
 PACED_ECHO_SHARE, PACED_ECHO_PPS = 0.4, 58_000
 SCALE_SHARE, SCALE_PPS = 0.5, 100_000
+WHOLE_CORE_SHARE = (
+    0.6  # of those rates where the relay's core does its receive softirq too: it is full sooner
+)
 WARMUP_S, MEASURE_S = 0.3, 1.1
 START_S = 1.5  # about what one contestant needs from its start to its first workload, and to its end
 REST_S = 0.35  # what a workload takes beyond its warm-up and its measured time
@@ -166,9 +169,10 @@ def chosen(
     return found
 
 
-def rated(shape: Shape, own_pps: dict[str, float]) -> Shape:
+def rated(shape: Shape, own_pps: dict[str, float], *, whole_core: bool = False) -> Shape:
     """A schedule's rate from the generator's own rates in this topology, datagrams a second by workload."""
     if shape.name not in SHARES or shape.rate_pps:
         return shape
     flood, share, most = SHARES[shape.name]
+    most = int(WHOLE_CORE_SHARE * most) if whole_core else most
     return replace(shape, rate_pps=int(min(share * own_pps[flood], most)))

@@ -37,6 +37,8 @@ def test_samples_of_another_topology_scenario_or_number_of_flows_stay_apart():
         ({"misrouted": 3}, "misrouted 3"),
         ({"sent_pps": 118_000}, "the generator could not hold its rate"),
         ({"forwarded": 0}, "nothing arrived"),
+        ({"forwarded_pps": 113_000}, "it carried 113 k/s"),
+        ({"others_share": None, "cpu_ns": 960_000_000}, "the core was full"),
     ],
 )
 def test_a_faulty_sample_is_no_figure_and_its_round_enters_no_ratio(change, fault):
@@ -47,6 +49,15 @@ def test_a_faulty_sample_is_no_figure_and_its_round_enters_no_ratio(change, faul
     alone = ratio(result(rounds(OURS, "paced up", 1000, 1000), [bad]))
     assert alone.values == ()
     assert alone.why == f"{THEIRS}: {fault}"
+
+
+def test_both_ways_must_carry_twice_the_schedule():
+    assert faults(sample(THEIRS, "paced echo", 5000)) == []
+    assert faults(sample(THEIRS, "paced echo", 5000, forwarded_pps=60_000)) == ["it carried 60 k/s"]
+
+
+def test_a_relay_may_fill_a_core_that_is_not_counted_as_a_whole():
+    assert faults(sample(THEIRS, "paced up", 5000, cpu_ns=960_000_000)) == []
 
 
 def test_a_loss_of_one_in_a_thousand_is_shown_elsewhere_and_no_fault():

@@ -61,4 +61,5 @@ def test_only_some_contestants_scenarios_and_topologies():
 def test_a_schedule_is_a_share_of_the_generators_own_rate_but_never_more_than_all_can_carry():
     assert rated(PACED_UP, {"flood up": 100_000.0}).rate_pps == 60_000
     assert rated(PACED_UP, {"flood up": 1_000_000.0}).rate_pps == PACED_UP_PPS
+    assert rated(PACED_UP, {"flood up": 1_000_000.0}, whole_core=True).rate_pps == 0.6 * PACED_UP_PPS
     assert rated(VOICE_UP, {}) == VOICE_UP

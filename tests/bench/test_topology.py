@@ -67,6 +67,22 @@ def test_receive_softirq_is_steered_to_the_owner_of_each_end():
         assert there.clock == "core"
 
 
+def test_clients_may_send_frames_of_their_own_making():
+    require("root", "namespaces")
+    with topology("inline") as there, there.clients.inside():
+        interface = there.generator["interface"]
+        frame = there.generator["gateway_mac"] + bytes(6) + b"\x88\xb5" + b"hello"
+        with (
+            socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as out,
+            there.place.network.inside(),
+            socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5)) as into,
+        ):
+            into.settimeout(5)
+            out.bind((interface, 0))
+            out.send(frame)
+            assert into.recv(100) == frame
+
+
 def test_a_command_runs_in_its_place_with_the_pid_of_the_command():
     require("root", "namespaces")
     with topology("inline") as there:

@@ -33,12 +33,12 @@ def sample(contestant, workload, cost_ns, number=0, topology="loopback", scenari
             "round": number,
             "contestant": contestant,
             "workload": workload,
-            "echo": "echo" in workload,
+            "echo": workload in {"flood echo", "paced echo", "voice both ways"},
             "rate_pps": rate_pps,
             "flows": 1000,
             "sent_pps": rate_pps or 100_000,
             "cpu_ns": cost_ns * 100_000,
-            "forwarded_pps": 100_000,
+            "forwarded_pps": (rate_pps or 100_000) * (2 if "both" in workload or "echo" in workload else 1),
             "ns_per_datagram": cost_ns,
         }
         | change
