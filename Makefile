@@ -17,7 +17,7 @@ UP_FLAGS    = $(if $(filter 1,$(ONCE)),--once) $(if $(RELAY_PORT),--relay-port $
 LIBASAN     = $(shell gcc -print-file-name=libasan.so)
 
 .DELETE_ON_ERROR:
-.PHONY: help run run-aiortc build test suite lint purity debug asan bench-smoke bench-deps bench-micro bench-calls bench-setup fuzz-pcap docs wheel clean
+.PHONY: help run run-aiortc build test suite lint purity debug asan bench bench-smoke bench-readme bench-deps bench-micro bench-calls bench-setup fuzz-pcap docs wheel clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -54,7 +54,7 @@ asan: .stamps/venv-dev .stamps/build-asan  ## the data-plane suite, its random i
 bench: .stamps/venv-dev .stamps/build  ## half an hour, as root: everybody in three networks; tables and plots go to bench/results
 	$(PY) -m bench.run
 
-bench-smoke: .stamps/venv-dev .stamps/build  ## the same program, three minutes: a few relays, few rounds
+bench-smoke: .stamps/venv-dev .stamps/build  ## the same program, five minutes: few relays, few rounds
 	$(PY) -m bench.run --quick
 
 bench-readme:  ## the newest result's headline and plots into the README

@@ -466,7 +466,9 @@ def test_the_relay_alone_pulls_neither_aiortc_nor_plots():
         "purity",
         "debug",
         "asan",
+        "bench",
         "bench-smoke",
+        "bench-readme",
         "bench-deps",
         "bench-calls",
         "bench-micro",
@@ -476,4 +478,8 @@ def test_the_relay_alone_pulls_neither_aiortc_nor_plots():
     ],
 )
 def test_the_makefile_has_every_target_and_help_says_what_it_does(target):
-    assert re.search(rf"^{target}:.*## \S", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(rf"^{target}:.*## \S", makefile, re.MULTILINE)
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    assert phony is not None
+    assert target in phony[1].split()  # there is a folder `bench`
