@@ -3,7 +3,7 @@
 # Only in builds with C asserts (debug, asan). FASTPATH_SABOTAGE, read once a worker thread and direction:
 #     drop        every 10,000th datagram is counted as forwarded and sent to nobody
 #     misroute    one datagram of each direction goes to another backend, to another client
-#     reorder     two datagrams of one flow change places, once in each direction
+#     reorder     two datagrams of one flow change places, once in each direction, if a batch ever has two
 #     corrupt     one byte of one datagram changes, once in each direction
 # In release both hooks are empty and the name of the variable is not in the binary.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -84,7 +84,7 @@ cdef inline bint harm_up(lane_state *lane, uint32_t i, int kind) noexcept nogil:
     """Was there an opportunity? A reordering needs another datagram of the flow behind it in the batch."""
     cdef uint32_t other
     if kind == FP_CORRUPTING:
-        (<uint8_t *>lane.datagrams[i].data)[lane.datagrams[i].length - 1] ^= 1
+        (<uint8_t *>lane.datagrams[i].data)[lane.datagrams[i].length // 2] ^= 0x55
         return True
     if kind == FP_MISROUTING:
         for other in range(FP_BACKENDS):
@@ -126,7 +126,7 @@ cdef inline bint harm_down(send_batch *out, uint32_t k, int kind) noexcept nogil
     cdef uint32_t other
     cdef bint same
     if kind == FP_CORRUPTING:
-        (<uint8_t *>out.vectors[k].iov_base)[out.vectors[k].iov_len - 1] ^= 1
+        (<uint8_t *>out.vectors[k].iov_base)[out.vectors[k].iov_len // 2] ^= 0x55
         return True
     for other in range(k + 1, out.count):
         same = memcmp(&out.names[k], &out.names[other], out.messages[k].msg_hdr.msg_namelen) == 0

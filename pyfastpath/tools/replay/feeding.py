@@ -41,9 +41,14 @@ class _Watch:
         self._player, self._show = player, show
         self._heard = self._lost = 0
         self._slices = 0  # without any delivery
+        self._looked_s = time.monotonic()
 
     def look(self) -> None:
-        """StalledError when datagrams are lost and none is delivered, slice after slice."""
+        """StalledError when datagrams are lost and none is delivered, slice after slice. May be called more
+        often than once a slice."""
+        if time.monotonic() - self._looked_s < SLICE_MS / 1000:
+            return
+        self._looked_s = time.monotonic()
         counters = self._player.counters()
         if self._show:
             self._show(counters)
@@ -82,8 +87,7 @@ def _play_by_turns(player: Any, waiting: Cue | None, cues: Iterator[Cue], watch:
         why = player.run(duration_ms=SLICE_MS)
         if why == "done":
             return
-        if why == "time":
-            watch.look()
+        watch.look()
         if waiting is not None and _feed(player, waiting):
             waiting = _fill(player, cues)
             if waiting is None:

@@ -7,7 +7,7 @@ need no memory, and no two runs against one relay ever meet in a name.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from pyfastpath.tools.replay.calls import Call, Flow
@@ -24,7 +24,7 @@ _LETTERS: Final = token.ALPHABET + "+/"  # ice-chars (RFC 8839, section 5.4)
 class TokenMint:
     """How ufrags are minted as tokens of one transceiver, instead of being routed one by one."""
 
-    key: bytes
+    key: bytes = field(repr=False)
     kid: int
     cluster: int
     xcvr: int

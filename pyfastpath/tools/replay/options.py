@@ -45,7 +45,7 @@ class Flags:
     passwords: str = ""
     password_lines: Iterable[str] = ()
     password: Sequence[str] = ()
-    token_key: str = ""
+    token_key: str = field(default="", repr=False)
     transceiver: str = ""
     trunk_key: str = field(default="", repr=False)
     upstream: str = "plain"
@@ -75,7 +75,7 @@ class Wishes:
     target: Endpoint | None = None
     socket: str = ""
     mints: tuple[TokenMint, ...] = ()  # one a backend; empty: installed routes
-    trunk_key: tuple[int, bytes] | None = None
+    trunk_key: tuple[int, bytes] | None = field(default=None, repr=False)
     source: str = FIRST_SOURCE
     gates: tuple[Gate, ...] = ()
 

@@ -1,0 +1,88 @@
+"""Captures of real calls replayed through a live relay: every datagram once, unchanged, in order, in place.
+
+What the slow player of test_captures.py shows for one session, the engine shows for many at once.
+"""
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pyfastpath.tools.own_relay import OwnRelay, free_port, own_relay
+from pyfastpath.tools.replay.options import Flags, read_flags
+from pyfastpath.tools.replay.report import PASSED, Outcome, to_text
+from pyfastpath.tools.replay.run import replay
+
+PCAPS = Path(__file__).parents[1] / "pcaps"
+BACKENDS = 3
+# Of the capture's datagrams so many are played by so many sessions: all of them by one, its beginning (set-
+# up, handshake, first media) by a crowd. `pyfastpath replay --sessions 1000 --speed max` plays the rest, too.
+LIMITS = {1: 0, 100: 400, 1000: 60}
+
+
+def played(name: str, **flags) -> Outcome:
+    lines = (PCAPS / f"{name}.jsonl").read_text().splitlines()
+    given = {"speed": "max", "backends": BACKENDS, "password_lines": lines} | flags
+    return replay(read_flags(Flags(file=PCAPS / f"{name}.pcap", **given), wall_s=int(time.time())))
+
+
+def assert_whole(outcome: Outcome) -> None:
+    told = to_text(outcome)
+    assert outcome.exit_code == PASSED, told
+    assert (outcome.up.delivered, outcome.down.delivered) == (outcome.planned_up, outcome.planned_down), told
+    assert outcome.drops == {}, told
+    assert outcome.faults == ()
+    assert (outcome.skipped, outcome.unsigned) == ({}, 0)
+
+
+CROWDS = pytest.mark.parametrize("sessions", [1, 100, 1000])
+CAPTURES = pytest.mark.parametrize("name", ["chromium-dtls12", "chromium-dtls13-sped", "wrtc-12-clients"])
+
+
+@CROWDS
+@CAPTURES
+def test_plain_through_a_relay_of_its_own(name: str, sessions: int) -> None:
+    assert_whole(played(name, sessions=sessions, limit=LIMITS[sessions]))
+
+
+@pytest.fixture(scope="module")
+def relay() -> Iterator[OwnRelay]:
+    """One that runs, and serves replay after replay."""
+    trunk = {"trunk_port": free_port(socket.SOCK_DGRAM), "plain_ports": 0}
+    with own_relay(backends=[], settings=trunk) as started:
+        yield started
+
+
+@CROWDS
+@CAPTURES
+def test_on_a_trunk_through_a_relay_that_runs(name: str, sessions: int, relay: OwnRelay) -> None:
+    """It is given our backends and routes, and the backends are taken out again."""
+    given = {"socket": relay.admin.socket_path, "upstream": "trunk"}
+    assert_whole(played(name, sessions=sessions, limit=LIMITS[sessions], **given))
+    assert relay.admin.get("backends")["backends"] == []
+
+
+def test_tokens_on_a_tagged_trunk() -> None:
+    """Nothing is installed: minted ufrags lead to the transceivers, and every trunk datagram has its tag."""
+    outcome = played(
+        "wrtc-12-clients",
+        upstream="trunk",
+        sessions=36,
+        limit=2000,
+        token_key=f"2:{bytes(range(16)).hex()}",
+        transceiver="5/100/3",
+        trunk_key=f"1:{bytes(range(16, 32)).hex()}",
+    )
+    assert_whole(outcome)
+
+
+def test_recorded_time_is_kept_and_told() -> None:
+    """At twenty times its speed it takes as long as that; no promise is made about a busy machine."""
+    outcome = played("chromium-dtls12", sessions=4, speed="20x", loop=2)
+    assert outcome.exit_code == PASSED, to_text(outcome)
+    assert outcome.planned_up + outcome.planned_down == 8 * outcome.datagrams
+    assert outcome.elapsed_s > 2 * outcome.recorded_s / 20
+    assert set(outcome.timing_us) == {"p50", "p99", "max"}
+    assert 0 < outcome.timed + outcome.held_back + outcome.starved <= outcome.sent
