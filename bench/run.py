@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -185,7 +185,11 @@ def given_up_after(seconds: float) -> Iterator[None]:
 def children() -> set[int]:
     """The processes this one started and has not waited for."""
     tasks = Path("/proc/self/task").iterdir()
-    return {int(child) for task in tasks for child in (task / "children").read_text().split()}
+    found: set[int] = set()
+    for task in tasks:
+        with suppress(OSError):  # a thread may end between the list and the look
+            found |= {int(child) for child in (task / "children").read_text().split()}
+    return found
 
 
 def end_children(before: set[int]) -> None:
