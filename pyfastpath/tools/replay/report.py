@@ -248,8 +248,8 @@ def to_document(outcome: Outcome) -> dict[str, Any]:
     said["judgements"] = [
         {"gate": str(item.gate), "value": item.value, "failed": item.failed} for item in outcome.judgements()
     ]
-    said |= {"invalid": outcome.invalid, "unreachable": outcome.unreachable, "exit_code": outcome.exit_code}
-    return said
+    said |= {"invalid": outcome.invalid, "unreachable": outcome.unreachable}
+    return said | {"passed": outcome.exit_code == PASSED, "exit_code": outcome.exit_code}
 
 
 def to_cases(outcome: Outcome) -> Sequence[Case]:

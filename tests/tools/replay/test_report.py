@@ -147,6 +147,7 @@ def test_the_document_is_json_with_everything() -> None:
         json.dumps(to_document(replace(broken(lost=1), gates=tuple(parse_gates(["p99_us>5"])))))
     )
     assert (said["exit_code"], said["up"]["lost"], said["faults"][0]["frame"]) == (FAILED, 1, 4711)
+    assert said["passed"] is False
     assert said["figures"]["loss"] == 0.001
     assert {"gate": "p99_us>5", "value": 90.0, "failed": True} in said["judgements"]
 
