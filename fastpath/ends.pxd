@@ -68,6 +68,11 @@ cdef void outcome_of(send_batch *batch, uint32_t count, uint64_t *blocked, int *
 cdef class End:
     cdef end_state *state
     cdef object socket
-    cdef object owner
+    cdef bint taken                     # by the player it plays for
+    cdef readonly tuple address
     cdef open_end(self, address, bint trunk)
     cdef start(self, uint32_t index, judge *into, const end_clients *clients)
+
+
+cdef class TrunkEnd(End):
+    cdef set_key(self, bytes key, uint8_t key_id)

@@ -300,7 +300,10 @@ cdef void end_announce(end_state *e, uint64_t now_ns) noexcept nogil:
 # ---- Python ----------------------------------------------------------------------------------------
 
 cdef class End:
-    """What PlainEnd and TrunkEnd have in common: a bound socket and the memory around it."""
+    """What PlainEnd and TrunkEnd have in common: a bound socket and the memory around it.
+
+    address: (host, port) where the relay reaches it.
+    """
 
     cdef open_end(self, address, bint trunk):
         cdef end_state *e = <end_state *>calloc(1, sizeof(end_state))
@@ -326,12 +329,13 @@ cdef class End:
             self.socket.setsockopt(sockets_of.IPPROTO_UDP, UDP_GRO, 1)
         self.socket.bind(address)
         e.fd = self.socket.fileno()
+        self.address = self.socket.getsockname()[:2]
 
     cdef start(self, uint32_t index, judge *into, const end_clients *clients):
         """Called by the player that takes the end over; it plays for one player in its life."""
         cdef end_state *e = self.state
         cdef uint32_t capacity = 1024
-        if self.owner is not None or e.fd < 0:
+        if self.taken or e.fd < 0:
             raise ValueError(f"end {index} at {self.address} belongs to another player, or is closed")
         while capacity < 4 * into.count:
             capacity *= 2
@@ -342,12 +346,7 @@ cdef class End:
                 raise MemoryError(f"no memory for the upstream ports of {into.count} sessions")
         e.map.capacity = capacity
         e.index, e.judge, e.clients = index, into, clients
-        self.owner = True
-
-    @property
-    def address(self) -> tuple:
-        """(host, port) where the relay reaches it."""
-        return self.socket.getsockname()[:2]
+        self.taken = True
 
     def close(self) -> None:
         """Close the socket; again: nothing."""
@@ -403,23 +402,23 @@ cdef class TrunkEnd(End):
             raise ValueError(f"key_id is {key_id}: choose 0..3")
         self.open_end(address, True)
         e = self.state
-        e.key_id, e.mtu_bytes = key_id, mtu_bytes
+        e.mtu_bytes = mtu_bytes
         last_epoch += 1
         if last_epoch < realtime_ns() // 1_000_000_000:
             last_epoch = <uint32_t>(realtime_ns() // 1_000_000_000)
         e.epoch = last_epoch
         memcpy(e.announcement, <const char *>announcement, STATE_BYTES)
         if key is not None:
-            self.set_key(key)
+            self.set_key(key, key_id)
 
-    def set_key(self, bytes key not None) -> None:
+    cdef set_key(self, bytes key, uint8_t key_id):
         """Both directions' keys come from the link's one (as fastpath.settings derives them)."""
         cdef uint64_t derived[2]
         cdef const uint8_t *raw = <const uint8_t *><const char *>key
         if len(key) != 16:
             raise ValueError(f"a trunk key is 16 bytes, not {len(key)}")
         siphash128(raw, b"up", 2, derived)
-        memcpy(self.state.up_key[self.state.key_id], derived, 16)
+        memcpy(self.state.up_key[key_id], derived, 16)
         siphash128(raw, b"down", 4, derived)
         memcpy(self.state.down_key, derived, 16)
-        self.state.keyed = True
+        self.state.keyed, self.state.key_id = True, key_id

@@ -116,7 +116,7 @@ cdef bint judge_open(judge *j, uint32_t sessions, uint32_t findings_max) noexcep
 cdef void judge_close(judge *j) noexcept nogil
 cdef void judge_sent(judge *j, uint32_t who, script_line *line, const uint8_t *data, uint32_t length,
                      uint64_t now_ns) noexcept nogil
-cdef void judge_give_up(judge *j, uint64_t now_ns) noexcept nogil
+cdef bint judge_give_up(judge *j, uint64_t now_ns) noexcept nogil
 cdef uint64_t judge_deadline(const judge *j) noexcept nogil
 cdef uint32_t judge_arrival(judge *j, const arrived *a) noexcept nogil
 cdef finding *judge_note(judge *j, uint32_t kind, uint64_t at_ns) noexcept nogil

@@ -160,8 +160,9 @@ cdef flight *pending_flight(judge *j, const sent_note *note) noexcept nogil:
     return f if number >= w.oldest and f.state == FLIGHT_PENDING else NULL
 
 
-cdef void judge_give_up(judge *j, uint64_t now_ns) noexcept nogil:
-    """What was sent too long ago is lost."""
+cdef bint judge_give_up(judge *j, uint64_t now_ns) noexcept nogil:
+    """What was sent too long ago is lost. True: something was."""
+    cdef bint lost = False
     cdef const sent_note *note
     cdef flight *f
     cdef int direction
@@ -170,13 +171,15 @@ cdef void judge_give_up(judge *j, uint64_t now_ns) noexcept nogil:
         f = pending_flight(j, note)
         if f != NULL:
             if now_ns < f.sent_ns + j.give_up_ns:
-                return
+                break
+            lost = True
             direction = <int>(note.number >> 31)
             j.ways[direction].lost += 1
             note_flight(j, FOUND_LOST, f.sent_ns, note.session, direction, f)
             settle(j, note.session, direction, number_of(&j.sessions[note.session].ways[direction], note),
                    FLIGHT_LOST)
         j.settled += 1
+    return lost
 
 
 cdef uint64_t judge_deadline(const judge *j) noexcept nogil:
@@ -269,6 +272,10 @@ cdef void repeat(judge *j, uint32_t who, int direction, uint64_t number, const a
         counts.delivered += 1
         counts.late += 1
         note_arrival(j, FOUND_LATE, a, who, direction, f)
+    elif f.state == FLIGHT_MISROUTED:
+        f.state = FLIGHT_DELIVERED       # what came out elsewhere was a copy, and faster
+        counts.delivered += 1
+        counts.misrouted_copies += 1
     else:
         counts.duplicates += 1
         note_arrival(j, FOUND_DUPLICATE, a, who, direction, f)

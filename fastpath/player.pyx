@@ -29,10 +29,10 @@ A session has at most 64 datagrams of one direction on the way.
 Verdict. Each session and direction has a list of what is expected; an arrival is compared byte by byte:
     delivered   came out at its place, once, unchanged; `reordered` counts those after a later one of their
                 session and direction; `late` those that had been given up before
-    duplicates  came out again, or after it had come out at a wrong place
+    duplicates  came out once more
     corrupted   came out at its place but differs; the expected datagram it resembles is settled by it
     misrouted   came out at another end, another client or back at its sender; misrouted_copies of them came
-                out at their place before
+                out at their place too
     lost        never came out within give_up_ms
     strangers   resembles nothing that was sent
 always sent == delivered + lost + corrupted + misrouted - misrouted_copies + in_flight, for each direction.

@@ -316,7 +316,8 @@ cdef int play(player_state *p, uint64_t end_ns) noexcept nogil:
     while True:
         adopt(p, ADOPT_LINES if p.started else FP_NONE)
         now_ns = monotonic_ns()
-        judge_give_up(&p.judge, now_ns)
+        if judge_give_up(&p.judge, now_ns):
+            p.quiet_ns = now_ns
         play_round(p, now_ns)
         for k in range(p.ends_count):
             end_announce(p.ends[k], now_ns)
