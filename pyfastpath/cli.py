@@ -23,6 +23,7 @@ from pyfastpath.config import Config, GatewayConfig, RelayConfig, TransceiverCon
 from pyfastpath.errors import ConfigError, FastpathError
 from pyfastpath.tools import capture as taking
 from pyfastpath.tools import ctl
+from pyfastpath.tools.bench import command as benching
 from pyfastpath.tools.replay import command as replaying
 from pyfastpath.tools.settings import with_settings
 from pyfastpath.types import TRAFFIC_CLASSES
@@ -44,6 +45,7 @@ app = typer.Typer(
 token_app = typer.Typer(no_args_is_help=True, help="Mint and read token T1: a ufrag that routes.")
 app.add_typer(ctl.app, name="ctl")
 app.add_typer(token_app, name="token")
+app.command(epilog=benching.EXIT_CODES)(benching.bench)
 app.command(epilog=replaying.EXIT_CODES)(replaying.replay)
 
 ConfigOption = Annotated[

@@ -1,0 +1,121 @@
+"""`pyfastpath bench` itself: its flags, and the way from them to an exit code."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pyfastpath.tools.bench.options import Flags, read_options
+
+EXIT_CODES = (
+    "Exit codes: 0 pass · 1 a condition of --fail-if holds · 2 usage · 3 nobody answers at the target · "
+    "4 no valid run (the generator could not hold its rate, or the machine refuses)"
+)
+
+
+def _text(name: str, metavar: str, text: str, *, variable: str | None = None) -> Any:
+    return Annotated[str | None, typer.Option(name, metavar=metavar, envvar=variable, help=text)]
+
+
+def _seconds(name: str, text: str) -> Any:
+    return Annotated[float | None, typer.Option(name, metavar="SECONDS", help=text)]
+
+
+def _file(name: str, text: str) -> Any:
+    return Annotated[Path | None, typer.Option(name, metavar="FILE", help=text)]
+
+
+# Keys are fields of Flags, then of Files; the order is that of --help.
+OPTIONS: Mapping[str, Any] = {
+    "pps": _text("--pps", "N", "Datagrams a second on a schedule (50k), or `flood`. Default: 50k."),
+    "duration_s": _seconds("--duration", "What is measured. Default: 10, of the survey 30 in all."),
+    "sessions": _text("--sessions", "N", "Clients, each with a flow of its own. Default: 1000."),
+    "ramp_s": _seconds("--ramp", "Half of it opens the sessions evenly, in the other half the rate grows."),
+    "warmup_s": _seconds("--warmup", "What does not count. Default: 1; mode setup: 0.2."),
+    "size_bytes": Annotated[
+        int | None, typer.Option("--size", metavar="BYTES", help="UDP payload. Default: 172, a voice packet.")
+    ],
+    "size_dist": _text(
+        "--size-dist", "fixed|spread|MIX", "spread: ± 24 bytes; a mix: sizes and shares, 172:0.9,1200:0.1."
+    ),
+    "mode": _text(
+        "--mode",
+        "up|down|echo|setup",
+        "To the backend, from it, there and back, or new sessions. Default: echo.",
+    ),
+    "inject": _text(
+        "--inject", "mmsg|gso|packet", "How datagrams leave; packet: raw frames, as root. Default: mmsg."
+    ),
+    "upstream": _text(
+        "--upstream", "plain|trunk", "How relay and sink talk. Default: plain; mode setup: trunk."
+    ),
+    "target": _text("--target", "IP:PORT", "Where clients reach the relay. Default: a relay of our own."),
+    "socket": _text(
+        "--socket", "PATH", "Admin socket of a relay that runs: it gets our sink and our routes."
+    ),
+    "token_key": _text(
+        "--token-key", "KID:HEX", "Routes by minted tokens instead.", variable="PYFASTPATH_TOKEN_KEYS"
+    ),
+    "transceiver": _text("--transceiver", "[CLUSTER/]N[/INCARNATION]", "What the minted tokens name."),
+    "trunk_key": _text(
+        "--trunk-key", "ID:HEX", "The relay's trunk key, if it has one.", variable="PYFASTPATH_TRUNK_KEYS"
+    ),
+    "sink": _text("--sink", "IP:PORT", "Where the relay reaches our sink. Default: a port of loopback."),
+    "source": _text("--source", "IP", "Address of the first client; the others follow it."),
+    "fail_if": Annotated[
+        list[str] | None,
+        typer.Option("--fail-if", metavar="CONDITION", help="Fail when it holds: loss>0.001. Repeatable."),
+    ],
+    "json": _file("--json", "Everything, as JSON."),
+    "csv": _file("--csv", "The figures, one line a row."),
+    "hdr": _file("--hdr", "Latency percentiles for HDR tools (.hgrm), a file for each row."),
+    "junit": _file("--junit", "Each --fail-if as a JUnit case."),
+    "markdown": _file("--markdown", "The table as Markdown."),
+}
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the flags of OPTIONS."""
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in OPTIONS.items()
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = dict(OPTIONS)
+    return command
+
+
+@_with_options
+def bench(**given: Any) -> None:
+    """Measure what a relay forwards, at what cost and with what latency.
+
+    Without flags: half a minute, no root, no relay needed. Relays of our own in both upstream modes take
+    turns with no relay at all.
+
+    Datagrams are sent on a schedule and latency counts from the intended time: a relay that stalls is not
+    spared. The generator's own rate is measured in the same run: what comes too near to it is marked, and a
+    schedule that was not held ends with 4.
+
+    --fail-if knows loss (a share, 0 to 1), lost, duplicates, misrouted, reordered, p50_us, p90_us, p99_us,
+    p999_us, max_us, pps, cpu_ns and late.
+    """
+    names = {field.name for field in fields(Flags)}
+    flags = {name: value for name, value in given.items() if name in names and value is not None}
+    options = read_options(Flags(**flags))
+    # The data plane is loaded by whoever measures, not by every command.
+    from pyfastpath.tools.bench.output import Files, finish
+    from pyfastpath.tools.bench.progress import Progress
+    from pyfastpath.tools.bench.run import run
+
+    files = Files(**{name: value for name, value in given.items() if name not in names})
+    files.check()
+    began_s = time.monotonic()
+    with Progress() as progress:
+        outcome = run(options, progress)
+    raise typer.Exit(finish(options, outcome, files, seconds=time.monotonic() - began_s))

@@ -1,0 +1,32 @@
+"""A run: the survey or one workload, generator and sink kept away from the relay's CPU."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from pyfastpath.tools.bench.cpu import Division, confined, divide
+from pyfastpath.tools.bench.figures import Row
+from pyfastpath.tools.bench.options import Options
+from pyfastpath.tools.bench.progress import Progress
+from pyfastpath.tools.bench.survey import survey
+from pyfastpath.tools.bench.workload import workload
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The rows of a run, and how CPUs were divided."""
+
+    rows: list[Row]
+    division: Division
+
+
+def run(options: Options, progress: Progress) -> Outcome:
+    """Everything that was asked for. UnreachableError when nobody answers at all."""
+    division = divide(frozenset(os.sched_getaffinity(0)))
+    if options.target is not None or options.socket:
+        # Where that relay runs is its own affair: the load takes the CPUs it was given.
+        division = Division(None, division.load | frozenset(os.sched_getaffinity(0)))
+    measure = survey if options.survey else workload
+    with confined(division.load):
+        return Outcome(measure(options, division, progress), division)
