@@ -13,6 +13,7 @@ from fastpath.counters import DROP_REASONS
 from fastpath.tap import Tap
 
 from pyfastpath.wire.stun import build_binding_request, build_message
+from tests.purity import ROOT, functions
 from tests.support.rig import Rig, address16, udp, until
 from tests.support.rig_call import Call
 
@@ -98,6 +99,19 @@ def test_a_call_is_seen_from_its_first_request_on(mode: int, ip: str) -> None:
             assert (note.backend, note.ingress, note.why) == (5, 3, "none")
         assert tap.counts() == (4, 0)
         call.close()
+
+
+def test_off_it_is_asked_for_once_a_batch() -> None:
+    """Of the functions that each forwarded datagram passes none mentions it; `lose` is of dropped ones."""
+    mentions = {
+        function.name
+        for file in sorted((ROOT / "fastpath").glob("*.p[yx][xd]"))
+        if file.stem != "tap"
+        for function in functions(file)
+        if any("tap_" in line for line in function.body)
+    }
+    when_on = {"note_batch", "note_sent", "note_lost"}
+    assert mentions - when_on == {"serve_clients", "forward_clients", "flush", "lose", "lose_plain"}
 
 
 def test_off_notes_nothing_and_keeps_what_was_noted(call: Call) -> None:

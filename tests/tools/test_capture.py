@@ -8,9 +8,8 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from pyfastpath.cli import run
 from pyfastpath.tools.capture import Blocks
 from pyfastpath.wire.frames import LINK_RAW
 from pyfastpath.wire.pcapng import PcapngWriter
+from tests.support.capturing import Begin, captures_in
 from tests.support.pcap import read_capture
 from tests.support.plain_call import PlainCall, endpoint_text, udp_end
 from tests.support.player import PlainBackend, Player
@@ -27,7 +27,6 @@ from tests.support.require import require
 
 PCAPS = Path(__file__).parents[1] / "pcaps"
 SERVER_PORT = 40_000  # of the server in every capture
-ENDED_S = 10
 
 
 @pytest.fixture(scope="module")
@@ -47,59 +46,10 @@ def spec_of(backend: PlainBackend) -> dict[str, str]:
     return {"id": "b0", "address": "{}:{}".format(*backend.address)}
 
 
-class Capturing:
-    """`pyfastpath capture` as a child; it runs once the relay has begun."""
-
-    def __init__(self, relay: Relay, file: Path, *options: str) -> None:
-        command = [sys.executable, "-m", "pyfastpath", "capture", "--socket", str(relay.admin)]
-        self.relay, self.file = relay, file
-        self.process = subprocess.Popen([*command, "-o", str(file), *options], stderr=subprocess.PIPE)
-        deadline = time.monotonic() + ENDED_S
-        while not (file.exists() and file.stat().st_size):
-            assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < deadline, "the capture does not begin"
-            time.sleep(0.01)
-
-    def wait_for(self, count: int) -> None:
-        """Until so many datagrams are in the file."""
-        deadline = time.monotonic() + ENDED_S
-        while packets(self.file) < count:
-            assert time.monotonic() < deadline, f"{packets(self.file)} of {count}"
-            time.sleep(0.02)
-
-    def end(self, number: int = signal.SIGINT) -> tuple[int, str]:
-        """Exit code and what it said, after a signal."""
-        self.process.send_signal(number)
-        return self.result()
-
-    def result(self) -> tuple[int, str]:
-        _, said = self.process.communicate(timeout=ENDED_S)
-        return self.process.returncode, said.decode()
-
-
-Begin = Callable[..., Capturing]
-
-
 @pytest.fixture
 def begin(tmp_path: Path) -> Iterator[Begin]:
-    """begin(relay, file name, options…): a capture that runs; a test that fails leaves none behind."""
-    begun: list[Capturing] = []
-
-    def start(relay: Relay, name: str, *options: str) -> Capturing:
-        begun.append(Capturing(relay, tmp_path / name, *options))
-        return begun[-1]
-
-    yield start
-    for one in begun:
-        if one.process.poll() is None:
-            one.process.kill()
-            one.process.communicate()
-
-
-def packets(file: Path) -> int:
-    blocks = Blocks()
-    blocks.feed(file.read_bytes())
-    return blocks.packets
+    with captures_in(tmp_path) as start:
+        yield start
 
 
 def tshark(file: Path, *options: str) -> list[str]:
@@ -130,7 +80,7 @@ def test_tshark_decodes_a_real_call(
     with running_relay(tmp_path, backends=[spec_of(backend)]) as relay:
         for ufrag in owners:
             relay.install(ufrag, backend="b0")
-        capturing = begin(relay, "call.pcapng", *options)
+        capturing = begin(relay.admin, "call.pcapng", *options)
         Player(played, relay.listen, [backend], owners).play()
         capturing.wait_for(len(played.datagrams))
         code, said = capturing.end()
@@ -175,7 +125,7 @@ def columns(rows: list[list[str]], *wanted: int) -> list[set[str]]:
 
 
 def test_wireshark_shows_the_comments_and_the_counts(relay: Relay, begin: Begin) -> None:
-    capturing = begin(relay, "drops.pcapng")
+    capturing = begin(relay.admin, "drops.pcapng")
     with udp_end() as client:
         client.sendto(b"\x80 nobody asked for me", relay.listen)
         capturing.wait_for(1)
@@ -199,7 +149,7 @@ def test_wireshark_shows_the_comments_and_the_counts(relay: Relay, begin: Begin)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 def test_a_signal_ends_it_well(relay: Relay, begin: Begin, number: int) -> None:
-    capturing = begin(relay, "x.pcapng", "--duration", "60")
+    capturing = begin(relay.admin, "x.pcapng", "--duration", "60")
     assert capturing.end(number) == (0, f"{capturing.file}: 0 datagrams\n")
     assert capturing.file.read_bytes()[-52:][:4] == b"\x05\0\0\0"
 
@@ -207,7 +157,7 @@ def test_a_signal_ends_it_well(relay: Relay, begin: Begin, number: int) -> None:
 def test_ctl_ends_anothers(
     relay: Relay, begin: Begin, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    capturing = begin(relay, "x.pcapng", "--duration", "60")
+    capturing = begin(relay.admin, "x.pcapng", "--duration", "60")
     where = ["ctl", "--socket", str(relay.admin), "capture"]
     other = tmp_path / "other.pcapng"
     assert run([*where, "-o", str(other)]) == 1
@@ -239,7 +189,9 @@ def test_all_options_arrive(relay: Relay, backend: PlainBackend, begin: Begin, t
             ):
                 file = tmp_path / "seven.pcapng"
                 file.unlink(missing_ok=True)
-                capturing = begin(relay, file.name, *option, "--full", "--snap", "20", "--max-bytes", "5000")
+                capturing = begin(
+                    relay.admin, file.name, *option, "--full", "--snap", "20", "--max-bytes", "5000"
+                )
                 for call in (seven, eight):
                     call.exchange()
                 capturing.wait_for(2)
@@ -306,7 +258,7 @@ def test_a_relay_that_dies_leaves_whole_blocks(begin: Begin, tmp_path: Path) -> 
         spec = {"id": "a", "address": endpoint_text(server)}
         with running_relay(tmp_path, backends=[spec]) as relay:
             relay.install("someUfrag", backend="a")
-            capturing = begin(relay, "x.pcapng", "--duration", "60")
+            capturing = begin(relay.admin, "x.pcapng", "--duration", "60")
             with PlainCall(relay.listen, server, "someUfrag") as call:
                 call.confirm()
                 capturing.wait_for(2)
