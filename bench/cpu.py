@@ -74,10 +74,10 @@ def idle_ns(timer_list: str, cpu: int) -> int:
 
 
 @contextmanager
-def pinned(cpu: int) -> Iterator[None]:
-    """What starts inside inherits this CPU and no other."""
+def pinned(*cpus: int) -> Iterator[None]:
+    """What starts inside inherits these CPUs and no other."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
+    os.sched_setaffinity(0, cpus)
     try:
         yield
     finally:

@@ -68,9 +68,12 @@ class Place:
     network: Network = Network()
 
     @contextmanager
-    def inside(self) -> Iterator[None]:
-        """The calling thread is in the relay's network and on its CPU; what it starts inherits both."""
-        with self.network.inside(), pinned(self.cpu):
+    def inside(self, *more_cpus: int) -> Iterator[None]:
+        """The calling thread is in the relay's network and on its CPU; what it starts inherits both.
+
+        more_cpus: what starts may use these too, and is expected to put what is measured on the first itself.
+        """
+        with self.network.inside(), pinned(self.cpu, *more_cpus):
             yield
 
     def command(self, argv: Sequence[str]) -> list[str]:

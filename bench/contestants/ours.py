@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.contestants.contract import Address, Contestant, Running, Upstream
+from bench.cpu import LOAD_CPU
 from bench.place import Place
 from tests.support.relay import running_relay
 
@@ -30,7 +31,7 @@ def fastpath(upstream: Upstream, coalesce_us: int | None = None, *, spin: bool =
         coalesce_us = COALESCE_US
     if spin:
         name += ", spin"
-    settings: dict[str, Any] = {"spin": spin}
+    settings: dict[str, Any] = {"spin": spin, "pin": spin}
     if coalesce_us is not None:
         settings["coalesce_us"] = coalesce_us
 
@@ -57,7 +58,9 @@ def _running(
         config["plain_ports"] = len(ufrags) + 64
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        with place.inside():  # only while it starts: the load's threads inherit the caller's CPU later
+        # A worker that spins, pinned to the first CPU, leaves nothing of it: the control plane takes the
+        # other. Only while it starts: the load's threads inherit the caller's CPU later.
+        with place.inside(*((LOAD_CPU,) if settings["spin"] else ())):
             relay = stack.enter_context(running_relay(directory, backends=[sink], **config))
         routes = "".join(json.dumps({"ufrag": ufrag, "backend": "sink"}) + "\n" for ufrag in ufrags)
         status, answer = relay.request("POST", "/v1/routes", routes.encode(), "application/x-ndjson")
