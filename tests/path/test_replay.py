@@ -14,6 +14,9 @@ from pyfastpath.tools.own_relay import OwnRelay, free_port, own_relay
 from pyfastpath.tools.replay.options import Flags, read_flags
 from pyfastpath.tools.replay.report import PASSED, Outcome, to_text
 from pyfastpath.tools.replay.run import replay
+from pyfastpath.types import Endpoint
+from pyfastpath.wire import stun
+from tests.support.crafted import write
 
 PCAPS = Path(__file__).parents[1] / "pcaps"
 BACKENDS = 3
@@ -86,3 +89,40 @@ def test_recorded_time_is_kept_and_told() -> None:
     assert outcome.elapsed_s > 2 * outcome.recorded_s / 20
     assert set(outcome.timing_us) == {"p50", "p99", "max"}
     assert 0 < outcome.timed + outcome.held_back + outcome.starved <= outcome.sent
+
+
+def crafted(file: Path) -> Path:
+    """A call that restarts ICE on its path and then moves to another address; a full-ICE server asks, too."""
+    client, moved, server = (Endpoint.parse(text) for text in ("192.0.2.2:1", "192.0.2.3:2", "10.0.0.1:4"))
+    serial = iter(range(1, 100))
+
+    def check(source: Endpoint, target: Endpoint, names: bytes) -> list[tuple[Endpoint, Endpoint, bytes]]:
+        transaction = next(serial).to_bytes(12, "big")
+        asked = stun.build_binding_request(transaction, names)
+        return [(source, target, asked), (target, source, stun.build_binding_success(transaction, source))]
+
+    def media(end: Endpoint) -> list[tuple[Endpoint, Endpoint, bytes]]:
+        first, second = (b"\x80\x6f" + next(serial).to_bytes(2, "big") + bytes(100) for _ in range(2))
+        return [(end, server, first), (end, server, second), (server, end, first), (server, end, second)]
+
+    return write(
+        file,
+        *check(client, server, b"first:aaaa"),
+        *check(server, client, b"aaaa:first"),
+        *media(client),
+        *check(client, server, b"second:bbbb"),
+        *media(client),
+        *check(moved, server, b"second:bbbb"),
+        *check(server, moved, b"bbbb:second"),
+        *media(moved),
+        *media(moved),
+    )
+
+
+@pytest.mark.parametrize("upstream", ["plain", "trunk"])
+def test_restarts_moves_and_a_full_ice_server(tmp_path: Path, upstream: str) -> None:
+    flags = Flags(file=crafted(tmp_path / "call"), speed="max", sessions=50, upstream=upstream, loop=2)
+    outcome = replay(read_flags(flags, wall_s=0))
+    assert outcome.exit_code == PASSED, to_text(outcome)
+    assert (outcome.calls, outcome.flows) == (1, 2)
+    assert outcome.planned_up + outcome.planned_down == 2 * 50 * outcome.datagrams

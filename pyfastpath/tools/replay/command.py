@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -16,156 +17,119 @@ from pyfastpath.tools.junit import junit
 from pyfastpath.tools.replay.options import Flags, read_flags
 from pyfastpath.tools.replay.report import Outcome, to_cases, to_document, to_text
 
-EXIT_CODES = (
+EXIT_CODES: Final = (
     "Exit codes: 0 pass · 1 a datagram or a condition of --fail-if failed · 2 usage, or no capture that can "
     "be played · 3 nobody answers at the target · 4 no valid run (times were not kept, the machine refuses)"
 )
 
-Capture = Annotated[Path, typer.Argument(metavar="FILE", help="pcap or pcapng.", show_default=False)]
-Target = Annotated[str, typer.Option(metavar="IP:PORT", help="The relay, where it is not one of our own.")]
-SocketPath = Annotated[
-    str,
-    typer.Option(
-        "--socket", metavar="PATH", help="Admin socket of a relay that runs: it gets our backends and routes."
-    ),
-]
-SelfTest = Annotated[bool, typer.Option("--self-test", help="Start a relay for this run (the default).")]
-Sessions = Annotated[
-    int, typer.Option(metavar="N", help="Sessions, spread over the capture's calls. Default: one a call.")
-]
-Speed = Annotated[
-    str, typer.Option(metavar="1x|10x|max", help="Recorded time, faster, or as fast as it goes.")
-]
-Loop = Annotated[int, typer.Option(metavar="N", help="Play it N times, with new sessions each time.")]
-Limit = Annotated[int, typer.Option(metavar="DATAGRAMS", help="Play only the first ones of the capture.")]
-Seed = Annotated[int, typer.Option(metavar="S", help="Of the moments in which sessions begin.")]
-Preload = Annotated[bool, typer.Option("--preload", help="Read the capture into memory first.")]
-PasswordFile = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="JSON lines: server_ufrag, server_pwd, client_ufrag, client_pwd."),
-]
-Password = Annotated[
-    list[str] | None, typer.Option(metavar="UFRAG=PWD", help="One side's ICE password. Repeatable.")
-]
-TokenKey = Annotated[
-    str,
-    typer.Option(
-        metavar="KID:HEX", envvar="PYFASTPATH_TOKEN_KEYS", help="Mint ufrags as tokens; with --transceiver."
-    ),
-]
-Transceiver = Annotated[
-    str, typer.Option(metavar="[CLUSTER/]N[/INCARNATION]", help="What the first backend's tokens name.")
-]
-TrunkKey = Annotated[
-    str, typer.Option(metavar="ID:HEX", envvar="PYFASTPATH_TRUNK_KEYS", help="Key of a tagged trunk.")
-]
-Upstream = Annotated[str, typer.Option(metavar="plain|trunk", help="How the relay talks to our backends.")]
-Backends = Annotated[int, typer.Option(metavar="K", help="How many backends share the sessions. Default: 2.")]
-Sink = Annotated[
-    list[str] | None,
-    typer.Option(metavar="IP:PORT", help="Where the relay reaches a backend of ours. Repeatable."),
-]
-Source = Annotated[str, typer.Option(metavar="IP", help="Address of the first client; the others follow it.")]
-Server = Annotated[
-    str, typer.Option(metavar="IP:PORT", help="Who is the server in the capture; port 0: whatever its port.")
-]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Everything, as JSON.")]
-JunitFile = Annotated[
-    Path | None, typer.Option("--junit", metavar="FILE", help="Each rule and --fail-if as a JUnit case.")
-]
-FailIf = Annotated[
-    list[str] | None,
-    typer.Option(metavar="CONDITION", help="Fail when it holds: 'loss>0.001', 'p99_us>200'. Repeatable."),
-]
+
+def _text(flag: str, metavar: str, said: str, variable: str | None = None) -> Any:
+    return Annotated[str | None, typer.Option(flag, metavar=metavar, help=said, envvar=variable)]
 
 
-def replay(
-    file: Capture,
-    *,
-    target: Target = "",
-    socket: SocketPath = "",
-    self_test: SelfTest = False,
-    sessions: Sessions = 0,
-    speed: Speed = "1x",
-    loop: Loop = 1,
-    limit: Limit = 0,
-    seed: Seed = 0,
-    preload: Preload = False,
-    passwords: PasswordFile = None,
-    password: Password = None,
-    token_key: TokenKey = "",
-    transceiver: Transceiver = "",
-    trunk_key: TrunkKey = "",
-    upstream: Upstream = "plain",
-    backends: Backends = 0,
-    sink: Sink = None,
-    source: Source = "",
-    server: Server = "",
-    json_file: JsonFile = None,
-    junit_file: JunitFile = None,
-    fail_if: FailIf = None,
-) -> None:
+def _texts(flag: str, metavar: str, said: str) -> Any:
+    return Annotated[list[str] | None, typer.Option(flag, metavar=metavar, help=f"{said} Repeatable.")]
+
+
+def _number(flag: str, metavar: str, said: str) -> Any:
+    return Annotated[int | None, typer.Option(flag, metavar=metavar, help=said)]
+
+
+def _switch(flag: str, said: str) -> Any:
+    return Annotated[bool | None, typer.Option(flag, help=said)]
+
+
+def _file(flag: str, said: str) -> Any:
+    return Annotated[Path | None, typer.Option(flag, metavar="FILE", help=said)]
+
+
+# Every flag, by the name of its field in Flags; those of files that are written stand at the end.
+OPTIONS: Final[Mapping[str, Any]] = {
+    "target": _text("--target", "IP:PORT", "The relay, where it is not one of our own."),
+    "socket": _text("--socket", "PATH", "Admin socket of a relay that runs: it gets backends and routes."),
+    "self_test": _switch("--self-test", "Start a relay for this run (as without --target and --socket)."),
+    "sessions": _number("--sessions", "N", "Sessions, spread over the calls. Default: one a call."),
+    "speed": _text("--speed", "1x|10x|max", "Recorded time, faster, or as fast as it goes. Default: 1x."),
+    "loop": _number("--loop", "N", "Play it N times, with new sessions each time."),
+    "limit": _number("--limit", "DATAGRAMS", "Play only the first ones of the capture."),
+    "seed": _number("--seed", "S", "Of the moments at which sessions begin. Default: 0."),
+    "preload": _switch("--preload", "Read the capture into memory first."),
+    "passwords": _file("--passwords", "JSON lines: server_ufrag, server_pwd, client_ufrag, client_pwd."),
+    "password": _texts("--password", "UFRAG=PWD", "ICE password of one side."),
+    "token_key": _text(
+        "--token-key", "KID:HEX", "Mint ufrags as tokens; with --transceiver.", "PYFASTPATH_TOKEN_KEYS"
+    ),
+    "transceiver": _text("--transceiver", "[CLUSTER/]N[/INCARNATION]", "What our tokens name."),
+    "trunk_key": _text("--trunk-key", "ID:HEX", "Key of a tagged trunk.", "PYFASTPATH_TRUNK_KEYS"),
+    "upstream": _text("--upstream", "plain|trunk", "How the relay talks to our backends. Default: plain."),
+    "backends": _number("--backends", "K", "How many backends share the sessions. Default: 2."),
+    "sink": _texts("--sink", "IP:PORT", "Where the relay reaches a backend of ours. Default: loopback."),
+    "source": _text("--source", "IP", "Address of the first client; the others follow it."),
+    "server": _text("--server", "IP:PORT", "Who is the server in the capture; port 0: whatever its port."),
+    "fail_if": _texts("--fail-if", "CONDITION", "Fail when it holds: 'loss>0.001', 'p99_us>200'."),
+    "json": _file("--json", "Everything, as JSON."),
+    "junit": _file("--junit", "Each rule and --fail-if as a JUnit case."),
+}
+
+
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command its FILE and the flags of OPTIONS."""
+    file = Annotated[Path, typer.Argument(metavar="FILE", help="pcap or pcapng.", show_default=False)]
+    parameters = [inspect.Parameter("file", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=file)]
+    parameters += [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in OPTIONS.items()
+    ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {item.name: item.annotation for item in parameters}
+    return command
+
+
+@_with_options
+def replay(**given: Any) -> None:
     """Play a capture of real calls through a relay, both sides of it, and judge every datagram.
 
     The WebRTC calls of the capture are found by their first Binding Request. Each session plays one of them
-    with a ufrag, transaction ids and a client address of its own; the last bytes of media and DTLS carry
-    the session's number. A side sends when everything it answers has come out, and at the recorded time.
+    with a ufrag, transaction ids and a client address of its own; the last four bytes of media and DTLS carry
+    the client's number. A side sends when everything it answers has come out, and at the recorded time.
 
     Passed is a replay of which every datagram came out once, unchanged, in order, at its backend or client.
     A --fail-if on a figure replaces that rule for it. Figures: loss lost duplicates misrouted reordered
-    corrupted strangers unroutable p50_us p90_us p99_us p999_us max_us pps timing_p50_us timing_p99_us.
+    corrupted strangers unroutable unsent p50_us p90_us p99_us p999_us max_us pps timing_p50_us timing_p99_us.
 
     Without --target and --socket it starts a relay of its own.
     """
-    flags = Flags(
-        file=file,
-        target=target,
-        socket=socket,
-        self_test=self_test,
-        sessions=sessions,
-        speed=speed,
-        loop=loop,
-        limit=limit,
-        seed=seed,
-        preload=preload,
-        passwords=str(passwords or ""),
-        password_lines=_lines(passwords) if passwords else (),
-        password=password or (),
-        token_key=token_key,
-        transceiver=transceiver,
-        trunk_key=trunk_key,
-        upstream=upstream,
-        backends=backends,
-        sink=sink or (),
-        source=source,
-        server=server,
-        fail_if=fail_if or (),
-    )
-    raise typer.Exit(run(flags, json_file=json_file, junit_file=junit_file))
-
-
-def run(flags: Flags, *, json_file: Path | None = None, junit_file: Path | None = None) -> int:
-    """Replay, tell, write; the exit code. Errors as `replay.run.replay`, and ConfigError for a wrong flag."""
-    from pyfastpath.tools.replay.run import replay as play
-
-    wishes = read_flags(flags, wall_s=int(time.time()))
-    _check_readable(flags.file)
-    for place in filter(None, (json_file, junit_file)):
-        _write(place, "")
-    try:
-        outcome = play(wishes, _show_progress if sys.stderr.isatty() else None)
-    except OSError as error:
-        raise SocketError(
-            f"the machine refuses: {error}", "See --sink and --source, and `ulimit -n`."
-        ) from None
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
+    flags = {name: value for name, value in given.items() if value is not None}
+    json_file, junit_file = flags.pop("json", None), flags.pop("junit", None)
+    if "passwords" in flags:
+        flags["password_lines"] = _lines(flags["passwords"])
+        flags["passwords"] = str(flags["passwords"])
+    outcome = _play(Flags(**flags), [place for place in (json_file, junit_file) if place])
     print(to_text(outcome))
     if json_file:
         _write(json_file, json.dumps(to_document(outcome), indent=2) + "\n")
     if junit_file:
         _write(junit_file, _junit(outcome))
-    return outcome.exit_code
+    raise typer.Exit(outcome.exit_code)
+
+
+def _play(flags: Flags, files: list[Path]) -> Outcome:
+    """Replay, once everything that was named on the command line is known to be usable."""
+    wishes = read_flags(flags, wall_s=int(time.time()))
+    _check_readable(flags.file)
+    for file in files:
+        _write(file, "")
+    # The data plane is loaded by whoever plays, not by every command.
+    from pyfastpath.tools.replay.run import replay as play
+
+    watched = sys.stderr.isatty()
+    try:
+        return play(wishes, _show_progress if watched else None)
+    except OSError as error:
+        raise SocketError(f"the machine refuses: {error}", "See --sink, --source and `ulimit -n`.") from None
+    finally:
+        if watched:
+            print("\r\033[K", end="", file=sys.stderr)
 
 
 def _junit(outcome: Outcome) -> str:
@@ -192,17 +156,14 @@ def _write(file: Path, text: str) -> None:
     try:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(
-            f"cannot write {file}: {error.strerror}", "Name a file that can be written."
-        ) from None
+        raise ConfigError(f"cannot write {file}: {error.strerror}", "Name a writable file.") from None
 
 
 def _show_progress(counters: Mapping[str, Any]) -> None:
-    up, down = counters["up"], counters["down"]
+    ways = counters["up"], counters["down"]
+    delivered = sum(way["delivered"] for way in ways)
     faults = sum(
-        way[name]
-        for way in (up, down)
-        for name in ("lost", "duplicates", "reordered", "corrupted", "misrouted")
+        way[name] for way in ways for name in ("lost", "duplicates", "reordered", "corrupted", "misrouted")
     )
-    line = f"  {up['delivered'] + down['delivered']:,} delivered, {faults:,} not as they should"
+    line = f"  {delivered:,} delivered, {faults:,} not as they should"
     print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
