@@ -21,12 +21,13 @@ SHOWN = ("throughput", "latency", "coalescing", "flows")
 
 
 def publish(path: Path, result: Result) -> str:
-    """Writes NAME.md and NAME-*.svg for the result NAME.json; the text. Without matplotlib: no plots."""
+    """Writes NAME.md and NAME-*.svg for the result NAME.json; the text. A run is not lost for want of plots."""
     base = path.with_suffix("")
     try:
         plots = [each.name for each in draw_all(result, base)]
-    except ImportError as error:
-        sys.stderr.write(f"bench: no plots ({error}): pip install 'pyfastpath[bench]'\n")
+    except Exception as error:
+        hint = ": pip install 'pyfastpath[bench]'" if isinstance(error, ImportError) else ""
+        sys.stderr.write(f"bench: no plots ({type(error).__name__}: {error}){hint}\n")
         plots = []
     text = report(result, plots)
     path.with_suffix(".md").write_text(text)

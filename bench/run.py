@@ -292,4 +292,8 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        say("interrupted: what was measured is in the results folder as *.partial.json (--render shows it)")
+        sys.exit(128 + signal.SIGINT)
