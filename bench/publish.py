@@ -21,7 +21,7 @@ SHOWN = ("throughput", "latency", "coalescing", "flows")
 
 
 def publish(path: Path, result: Result) -> str:
-    """Writes NAME.md and NAME-*.svg for the result NAME.json; the text. A run is not lost for want of plots."""
+    """Writes NAME.md and NAME-*.svg for the result NAME.json; the text. No run is lost for want of plots."""
     base = path.with_suffix("")
     try:
         plots = [each.name for each in draw_all(result, base)]

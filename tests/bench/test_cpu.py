@@ -61,8 +61,8 @@ def test_a_core_is_busy_spare_or_stolen_but_nothing_else():
         while time.monotonic_ns() < first[0] + 200_000_000:
             pass
     wall, busy, spare = (
-        now - then
-        for now, then in zip((time.monotonic_ns(), busy_ns(cpu), spare_ns(cpu)), first, strict=True)
+        after - before
+        for after, before in zip((time.monotonic_ns(), busy_ns(cpu), spare_ns(cpu)), first, strict=True)
     )
     assert busy > 0
     assert spare < wall
