@@ -7,6 +7,7 @@ from fastpath.clients cimport Clients, clients
 from fastpath.inbox cimport Inbox, inbox
 from fastpath.inject cimport INJECT_SOCKETS, Injector, injector
 from fastpath.opening cimport opening
+from fastpath.pace cimport pace
 
 ctypedef struct generator_counters:
     uint64_t sent
@@ -26,6 +27,7 @@ ctypedef struct generator_state:
     const uint64_t *acknowledged
     uint64_t nap_ns                      # 0: wait on the sockets
     uint64_t late_before                 # of earlier runs
+    pace plan                            # of the run of probes
     int stop
     generator_counters counters
 

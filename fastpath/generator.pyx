@@ -258,7 +258,7 @@ cdef class Generator:
         nap_us: how long to sleep when nothing may be sent; 0 waits on the sockets instead.
         """
         cdef generator_state *g = self.state
-        cdef pace plan
+        cdef pace *plan = &g.plan
         cdef uint64_t drain_ns = <uint64_t>drain_ms * 1_000_000
         cdef const uint64_t *settled = g.acknowledged
         if not rate_pps and not echo and g.acknowledged == NULL:
@@ -266,11 +266,11 @@ cdef class Generator:
         if echo:
             settled = &g.box.echoes.received
         g.nap_ns, g.late_before = nap_us * 1000, g.counters.late
-        pace_begin(&plan, rate_pps, window, 1 << 62 if limit is None else limit,
+        pace_begin(plan, rate_pps, window, 1 << 62 if limit is None else limit,
                    settled, monotonic_ns(), <uint64_t>duration_ms * 1_000_000)
         with nogil:
-            run_plan(g, &plan, echo)
-            run_drain(g, &plan, monotonic_ns() + drain_ns)
+            run_plan(g, plan, echo)
+            run_drain(g, plan, monotonic_ns() + drain_ns)
         g.counters.written_off += plan.written_off
         self.end()
 

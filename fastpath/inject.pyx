@@ -7,6 +7,8 @@ gso      The same, but a message is a run of one flow's next datagrams, which th
 packet   Frames for an AF_PACKET socket that bypasses queueing disciplines: no route and no socket look-up on
          the sending side. For veth and real networks, where the relay is another host or namespace. Answers
          come to the UDP sockets of the same ports. The UDP checksum is 0, which IPv4 allows (RFC 768).
+         Over lo it works once the kernel takes local sources from outside: net.ipv4.conf.lo.accept_local=1,
+         for 127/8 net.ipv4.conf.lo.route_localnet=1 too. Without them frames vanish and no flow is confirmed.
 """
 
 import socket as sockets_of

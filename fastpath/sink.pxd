@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from fastpath.arrivals cimport Arrivals, arrivals
 from fastpath.linux cimport iovec, mmsghdr, sockaddr_in6
+from fastpath.pace cimport pace
 
 cdef enum:
     SINK_BATCH = 64
@@ -39,6 +40,7 @@ ctypedef struct sink_state:
     uint32_t size_bytes
     uint32_t size_spread
     uint64_t late_before                 # of earlier runs
+    pace plan                            # of the run that sends
     mmsghdr received[SINK_BATCH]
     mmsghdr replies[SINK_BATCH]
     iovec receive_vectors[SINK_BATCH]

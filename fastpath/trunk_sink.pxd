@@ -6,6 +6,7 @@ from fastpath.arrivals cimport Arrivals, arrivals
 from fastpath.bundles cimport BUNDLE_BUFFER_BYTES, BUNDLE_ITEMS, bundle_run
 from fastpath.layout cimport fp_client
 from fastpath.linux cimport iovec, mmsghdr, sockaddr_in6
+from fastpath.pace cimport pace
 from fastpath.trunk cimport trunk_record
 
 cdef enum:
@@ -80,6 +81,7 @@ ctypedef struct trunk_sink_state:
     uint32_t size_bytes
     uint32_t size_spread
     uint64_t late_before                 # of earlier runs
+    pace plan                            # of the run that sends
     uint8_t probes[BUNDLE_ITEMS][TRUNK_SINK_PROBE_BYTES]
 
 

@@ -441,7 +441,7 @@ cdef class TrunkSink:
         answers relays meanwhile. Speed and sizes as Generator.run and Clients; acknowledged: the
         generator's `returned`, which a window needs."""
         cdef trunk_sink_state *s = self.state
-        cdef pace plan
+        cdef pace *plan = &s.plan
         cdef uint64_t drain_ns = <uint64_t>drain_ms * 1_000_000
         cdef unsigned long long[:] words
         cdef const uint64_t *settled = NULL
@@ -455,10 +455,10 @@ cdef class TrunkSink:
         check_sizes(size_bytes, size_spread)
         s.size_bytes, s.size_spread = <uint32_t>size_bytes, <uint32_t>size_spread
         s.nap_ns, s.late_before = nap_us * 1000, s.counters.late
-        pace_begin(&plan, rate_pps, window, 1 << 62 if limit is None else limit, settled, monotonic_ns(),
+        pace_begin(plan, rate_pps, window, 1 << 62 if limit is None else limit, settled, monotonic_ns(),
                    <uint64_t>duration_ms * 1_000_000)
         with nogil:
-            run_send(s, &plan, drain_ns)
+            run_send(s, plan, drain_ns)
         s.stop = 0
 
     def sent(self, uint32_t flow) -> int:

@@ -147,6 +147,19 @@ def test_frames_arrive_and_their_echoes_return_to_the_sockets(pair, settings):
     generator.close()
 
 
+def test_frames_over_loopback_where_the_kernel_believes_them(pair):
+    for name in ("accept_local", "route_localnet"):
+        key = f"net.ipv4.conf.lo.{name}=1"
+        command = ["ip", "netns", "exec", pair[0].namespace, "sysctl", "-qw", key]
+        subprocess.run(command, check=True, timeout=20)
+    with pair[0].inside():
+        sink = Sink(("127.0.0.1", 0), flows=FLOWS, run=RUN)
+        generator = Generator(("127.0.0.1", sink.port), UFRAGS, run=RUN, inject="packet", interface="lo")
+    with served(sink):
+        all_come_back(generator, sink)
+    generator.close()
+
+
 def test_a_frame_is_what_the_kernel_would_have_sent(pair):
     """But for the UDP checksum, which IPv4 lets be 0."""
     seen = []
