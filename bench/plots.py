@@ -16,6 +16,19 @@ from bench.report import budget_of
 OURS, THEIRS, LIMIT = "#0b7285", "#adb5bd", "#e8590c"  # ours; other relays; the C forwarders
 INK = "#343a40"
 SIZE = (8.4, 4.6)
+# One colour and, after ten, another line for each curve.
+TEN = (
+    "#0b7285",
+    "#e8590c",
+    "#5f3dc4",
+    "#2b8a3e",
+    "#c2255c",
+    "#1864ab",
+    "#a61e4d",
+    "#868e96",
+    "#f08c00",
+    "#3bc9db",
+)
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "fastpath",  # the same figures give the same file
     "font.family": "sans-serif",
@@ -92,20 +105,22 @@ def latency(axes: Any, result: Result) -> bool:
     here = [
         e for e in result["samples"] if e["workload"] == "latency up" and e["scenario"] in ("own", "latency")
     ]
-    for who in dict.fromkeys(each["contestant"] for each in here):
+    for number, who in enumerate(dict.fromkeys(each["contestant"] for each in here)):
         found = [e for e in here if e["contestant"] == who and e["topology"] == "loopback" and e["curve_us"]]
         if not found:
             continue
         curve = [
             sorted(values)[len(values) // 2] for values in zip(*(e["curve_us"] for e in found), strict=True)
         ]
-        style = {"color": INK, "linestyle": ":"} if who == NOBODY else {}
+        style = {"color": TEN[number % len(TEN)], "linestyle": "--" if number >= len(TEN) else "-"}
+        if who == NOBODY:
+            style = {"color": INK, "linestyle": ":"}
         axes.plot(curve, CURVE, label=who, linewidth=1.6 if who.startswith("fastpath") else 0.9, **style)
     if here:
         axes.set_xscale("log")
         axes.set_xlabel("µs from the intended send time to the arrival, 50,000/s up, loopback")
         axes.set_ylabel("share that arrived")
-        axes.legend(fontsize=7, loc="lower right", frameon=False)
+        axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return bool(here)
 
 
@@ -117,7 +132,8 @@ def flows(axes: Any, result: Result) -> bool:
         cells = [valid(result, Cell("loopback", who, "scale up", "scale", count)) for count in counts]
         costs = [middle(each.values(), "ns_per_datagram") for each in cells]
         points = [(x, y) for x, y in zip(counts, costs, strict=True) if y is not None]
-        axes.plot(*zip(*points, strict=True), marker="o", label=who) if points else None
+        if points:
+            axes.plot(*zip(*points, strict=True), marker="o", label=who, color=TEN[len(axes.lines)])
     if here:
         axes.set_xscale("log")
         axes.set_ylim(bottom=0)
