@@ -2,7 +2,7 @@
 
 A session is looked at when its next line is due, when something of it has been settled, or when it waited for
 lines and was fed; it plays what it may and says itself when to look again. A round stages at most a batch,
-sends it, then takes what came. With due times the last 100 us before the next one are spent awake.
+sends it, then takes what came. With due times the last 200 us before the next one are spent awake.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
@@ -32,7 +32,7 @@ from fastpath.script cimport (
 
 cdef enum:
     NAME_BYTES = 32
-    SPIN_NS = 100_000                    # before a due time: what a sleep may oversleep, slack and wake-up
+    SPIN_NS = 200_000                    # before a due time: what a sleep may oversleep, slack and wake-up
     LEAD_NS = 2_000_000                  # between the begin of play and the first due time
     QUIET_NS = 50_000_000                # after the last datagram: would anything come out once more?
     STARVING_NS = 1_000_000              # how often a player without datagrams looks for new ones
