@@ -6,7 +6,7 @@ cdef enum:
     PACE_STALL_NS = 100_000_000          # a window without progress for so long is written off: no hanging
     PACE_LATE_NS = 1_000_000             # sent so long after the schedule: late
     PACE_REST_NS = 1_000_000             # the longest rest before the clock is looked at again
-    PACE_BATCH = 64
+    PACE_LEAST_ROOM = 32                 # a window opens by half a batch: one by one is a system call each
 
 ctypedef struct pace:
     uint64_t rate_pps                    # 0: as fast as the window lets
@@ -60,16 +60,15 @@ cdef inline uint64_t pace_scheduled(const pace *p, uint64_t now_ns) noexcept nog
 
 
 cdef inline uint64_t pace_room(pace *p, uint64_t now_ns) noexcept nogil:
-    """What the window leaves: half a batch at least or nothing, for a window that opens one by one would
-    make a system call of each datagram."""
+    """What the window leaves: PACE_LEAST_ROOM at least, or nothing."""
     cdef uint64_t flying = pace_flying(p), settled = p.sent - flying
-    cdef uint64_t half = PACE_BATCH // 2 if p.window > PACE_BATCH // 2 else p.window
+    cdef uint64_t least = p.window if p.window < <uint64_t>PACE_LEAST_ROOM else <uint64_t>PACE_LEAST_ROOM
     if settled != p.progress_seen:
         p.progress_seen, p.progress_ns = settled, now_ns
-    if flying + half > p.window and now_ns - p.progress_ns > PACE_STALL_NS:
+    if flying + least > p.window and now_ns - p.progress_ns > PACE_STALL_NS:
         p.written_off += flying
         flying = 0
-    return 0 if flying + half > p.window else p.window - flying
+    return 0 if flying + least > p.window else p.window - flying
 
 
 cdef inline uint64_t pace_allowance(pace *p, uint64_t now_ns) noexcept nogil:
