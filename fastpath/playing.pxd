@@ -45,8 +45,9 @@ ctypedef struct player_state:
     uint64_t start_ns
     uint64_t first_time_ns              # capture time of the first datagram
     uint64_t quiet_ns                   # when something was last sent or came
+    uint64_t empty_ns                   # when nothing was last found waiting in any socket
     uint32_t active                     # sessions that have a line to send
-    uint32_t round_max
+    uint32_t round_max                  # how many this round may send
     bint until_fed
     bint was_full                       # more than half of the ring was taken when the run began
     uint64_t round_due_ns[PLAYER_ROUND]     # of what this round sends on time

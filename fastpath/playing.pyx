@@ -37,6 +37,7 @@ cdef enum:
     QUIET_NS = 50_000_000                # after the last datagram: would anything come out once more?
     STARVING_NS = 1_000_000              # how often a player without datagrams looks for new ones
     ATTENTION_NS = 20_000_000            # how often stop is looked at
+    PACED_ROUND = 16
     TURN_LINES = 8                       # of one session before another one's turn
     ADOPT_LINES = 256
     EVENTS = 64
@@ -171,7 +172,10 @@ cdef void rest(player_state *p, uint32_t who) noexcept nogil:
 
 cdef void play_round(player_state *p, uint64_t now_ns) noexcept nogil:
     """Looks at the sessions whose turn it is, until a batch is full."""
-    cdef uint32_t who
+    cdef uint32_t who, room = PLAYER_ROUND
+    if p.speed != 0 and p.round_sent < p.round_max:
+        room = PACED_ROUND               # not behind: the last of a batch waits for the first
+    p.round_max = room
     p.round_sent = p.round_on_time = 0
     while p.agenda.count and p.agenda.entries[0].due_ns <= now_ns:
         judge_ready(&p.judge, agenda_take(&p.agenda))
@@ -274,6 +278,8 @@ cdef void receive(player_state *p, int64_t timeout_ns) noexcept nogil:
             end_receive(p.ends[events[k].data.u32 - END_SOCKETS])
     if ready:
         p.quiet_ns = monotonic_ns()
+    else:
+        p.empty_ns = monotonic_ns()
 
 
 # ---- the loop ----------------------------------------------------------------------------------------
@@ -316,7 +322,7 @@ cdef int play(player_state *p, uint64_t end_ns) noexcept nogil:
     while True:
         adopt(p, ADOPT_LINES if p.started else FP_NONE)
         now_ns = monotonic_ns()
-        if judge_give_up(&p.judge, now_ns):
+        if judge_give_up(&p.judge, p.empty_ns):     # not by the clock: what came may be unread yet
             p.quiet_ns = now_ns
         play_round(p, now_ns)
         for k in range(p.ends_count):

@@ -1,7 +1,7 @@
-"""Feeds a player what it is to play, in time: beside it while the capture's own timing is kept.
+"""Feeds a player what it is to play.
 
-At full speed reading and playing take turns in one thread. With timing, what fits into the player's ring is
-read before it starts, and the rest by a second thread while it plays.
+What fits into the player's ring is read before it starts; the rest is read by a second thread while it plays,
+so that it neither misses a due time nor lets its sockets run full.
 """
 
 from __future__ import annotations
@@ -63,35 +63,27 @@ class _Watch:
             raise StalledError
 
 
-def play(player: Any, cues: Iterator[Cue], *, paced: bool, show: Show | None = None) -> bool:
+def play(player: Any, cues: Iterator[Cue], *, show: Show | None = None) -> bool:
     """Play everything. player: a fastpath.player.Player. show: gets its counters once a second.
 
     What reading `cues` raises ends the play, too. False: it was left because nothing came out any more.
     """
     watch = _Watch(player, show)
+    waiting = _fill(player, cues)
     try:
-        waiting = _fill(player, cues)
-        if waiting is not None and paced:
-            _play_beside(player, waiting, cues, watch)
+        if waiting is None:
+            player.finish()
+            _play(player, watch)
         else:
-            _play_by_turns(player, waiting, cues, watch)
+            _play_beside(player, waiting, cues, watch)
     except StalledError:
         return False
     return True
 
 
-def _play_by_turns(player: Any, waiting: Cue | None, cues: Iterator[Cue], watch: _Watch) -> None:
-    if waiting is None:
-        player.finish()
-    while True:
-        why = player.run(duration_ms=SLICE_MS)
-        if why == "done":
-            return
+def _play(player: Any, watch: _Watch) -> None:
+    while player.run(until_fed=False, duration_ms=SLICE_MS) != "done":
         watch.look()
-        if waiting is not None and _feed(player, waiting):
-            waiting = _fill(player, cues)
-            if waiting is None:
-                player.finish()
 
 
 def _feed(player: Any, cue: Cue) -> bool:
@@ -113,7 +105,7 @@ def _fill(player: Any, cues: Iterator[Cue]) -> Cue | None:
 
 
 def _play_beside(player: Any, waiting: Cue, cues: Iterator[Cue], watch: _Watch) -> None:
-    """Play in this thread while another one reads."""
+    """Play in this thread while another one reads. A reader that fails stops the player."""
     ended = threading.Event()
     failures: list[BaseException] = []
 

@@ -51,7 +51,7 @@ def replay(wishes: Wishes, show: Show | None = None) -> Outcome:
         player = _cast_player(wishes, cast, ends, target, stack)
         before = target.drops()
         began_s = time.monotonic()
-        play(player, _cues(tape, cast, names), paced=wishes.speed > 0, show=show)
+        play(player, _cues(tape, cast, names), show=show)
         elapsed_s = time.monotonic() - began_s
         time.sleep(PUBLISHED_S)
         return _outcome(wishes, tape, cast, target, player, elapsed_s, _since(before, target.drops()))

@@ -1,4 +1,4 @@
-"""Feeding a player: by turns, beside it, and how it ends when reading fails or nothing comes out."""
+"""Feeding a player more than it holds, and how it ends when reading fails or nothing comes out."""
 
 import socket
 import threading
@@ -54,17 +54,17 @@ def cues(count: int) -> Iterator[Cue]:
         yield Cue(0, True, number * 1000, MEDIA + number.to_bytes(4, "big") + MEDIA, None, number + 1)
 
 
-@pytest.mark.parametrize("speed", [0, 1.0], ids=["by-turns", "beside"])
+@pytest.mark.parametrize("speed", [0, 1.0], ids=["full-speed", "recorded"])
 def test_far_more_than_the_ring_holds_is_played(through, speed: float) -> None:
     relay, end = through
     with closing(Player(relay, [end], sessions=1, speed=speed, ring_bytes=RING_BYTES)) as player:
         player.assign(0, 0, 0)
-        assert play(player, cues(1500), paced=speed > 0)
+        assert play(player, cues(1500))
         up = player.counters()["up"]
         assert (up["sent"], up["delivered"], up["reordered"]) == (1500, 1500, 0)
 
 
-@pytest.mark.parametrize("speed", [0, 1.0], ids=["by-turns", "beside"])
+@pytest.mark.parametrize("speed", [0, 1.0], ids=["full-speed", "recorded"])
 @pytest.mark.parametrize("after", [5, 1000], ids=["before", "while"])
 def test_what_reading_raises_ends_the_play(through, speed: float, after: int) -> None:
     def failing() -> Iterator[Cue]:
@@ -75,11 +75,11 @@ def test_what_reading_raises_ends_the_play(through, speed: float, after: int) ->
     with closing(Player(relay, [end], sessions=1, speed=speed, ring_bytes=RING_BYTES)) as player:
         player.assign(0, 0, 0)
         with pytest.raises(OSError, match="the disk is gone"):
-            play(player, failing(), paced=speed > 0)
+            play(player, failing())
     assert not [thread for thread in threading.enumerate() if thread.name == "replay-reader"]
 
 
-@pytest.mark.parametrize("speed", [0, 1.0], ids=["by-turns", "beside"])
+@pytest.mark.parametrize("speed", [0, 1.0], ids=["full-speed", "recorded"])
 def test_a_play_of_which_nothing_comes_out_is_left(
     silent: tuple[str, int], speed: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -90,6 +90,6 @@ def test_a_play_of_which_nothing_comes_out_is_left(
     given = {"sessions": 1, "speed": speed, "ring_bytes": RING_BYTES, "give_up_ms": 50}
     with closing(Player(silent, [end], **given)) as player:
         player.assign(0, 0, 0)
-        assert not play(player, cues(100_000), paced=speed > 0, show=shown.append)
+        assert not play(player, cues(100_000), show=shown.append)
         assert player.counters()["up"]["delivered"] == 0
     assert len(shown) >= feeding.STALLED_SLICES
