@@ -58,7 +58,8 @@ def fingerprint(bytes request, uint32_t count):
     cdef uint32_t _i, good = 0
     with nogil:
         for _i in range(count):
-            good += stun_fingerprint_holds(data, length)
+            if stun_fingerprint_holds(data, length):
+                good += 1
     return good
 
 
@@ -81,8 +82,9 @@ def addresses(uint32_t count):
     with nogil:
         for i in range(count):
             client = client_number(i)
-            good += (client_from_sockaddr(name, client_to_sockaddr(&client, name), 0, &back)
-                     and client_equal(&client, &back))
+            if (client_from_sockaddr(name, client_to_sockaddr(&client, name), 0, &back)
+                    and client_equal(&client, &back)):
+                good += 1
     return good
 
 

@@ -101,7 +101,8 @@ def transactions(Shard shard not None, uint32_t count):
             id, tag = (i + 1) * <uint64_t>0x9E3779B97F4A7C15, flow_tag(i, 1)
             if not transactions_known(&shard.state.transactions, id, 1):
                 transactions_remember(&shard.state.transactions, id, tag, 1)
-                good += transactions_first_from(&shard.state.transactions, id, tag, 1)
+                if transactions_first_from(&shard.state.transactions, id, tag, 1):
+                    good += 1
     return good
 
 
@@ -195,7 +196,9 @@ cdef class Crowd:
         if self.requests == NULL or self.lengths == NULL:
             raise MemoryError(f"no memory for {self.number} requests")
         for i, request in enumerate(requests):
-            memcpy(self.requests + <size_t>i * REQUEST_BYTES, <const char *>request, min(len(request), 256))
+            if len(request) > REQUEST_BYTES:
+                raise ValueError(f"request {i} has {len(request)} bytes, at most {REQUEST_BYTES} fit")
+            memcpy(self.requests + <size_t>i * REQUEST_BYTES, <const char *>request, <size_t>len(request))
             self.lengths[<uint32_t>i] = <uint16_t>len(request)
 
     cdef void datagram(self, uint32_t i, fp_datagram *out) noexcept nogil:

@@ -79,7 +79,8 @@ def tags(bytes datagram, bytes key, uint32_t count):
     cdef uint32_t _i, good = 0
     with nogil:
         for _i in range(count):
-            good += 1 if trunk_tag_holds(k, data, length) else 0
+            if trunk_tag_holds(k, data, length):
+                good += 1
     return good
 
 
