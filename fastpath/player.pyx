@@ -66,7 +66,7 @@ from fastpath.linux cimport (
     monotonic_ns,
 )
 from fastpath.playing cimport (
-    PLAY_FAILED, PLAY_STOPPED, PLAY_TIME, PLAYER_ENDS, PLAYER_ROUND, attend, client_outlet, play,
+    PLAY_FAILED, PLAY_STOPPED, PLAY_TIME, PLAYER_ENDS, attend, client_outlet, play,
 )
 from fastpath.script cimport (
     SCRIPT_CALLS, SCRIPT_DATAGRAM_BYTES, script_call, script_close, script_finish, script_finished,
@@ -77,7 +77,6 @@ import fastpath.ends as ends_of
 
 cdef enum:
     SIGNALS_NS = 250_000_000             # how often the main thread looks whether Ctrl-C was pressed
-    PACED_ROUND = 16                     # with due times: the last of a batch waits for the first
 
 PlainEnd, TrunkEnd = ends_of.PlainEnd, ends_of.TrunkEnd
 KINDS = (
@@ -110,7 +109,7 @@ cdef class Player:
 
     relay         (host, port) where clients send; IPv4
     ends          1..64 PlainEnd and TrunkEnd; the player closes them
-    sessions      1..65,000
+    sessions      1..65,000; 5 KiB of memory for each that plays
     speed         1.0: as recorded, 10.0: ten times faster, 0: as fast as the window lets
     first_source  source address of session 0, the others follow
     sockets       1..64 client sockets (source ports) the sessions are spread over
@@ -145,9 +144,6 @@ cdef class Player:
         if not 0 <= speed <= 1_000_000:
             raise ValueError(f"speed is {speed}: choose 0 (as fast as the window lets) or up to 1,000,000")
         p.speed, p.window, p.judge.give_up_ns = speed, window, give_up_ms * 1_000_000
-        p.round_max = PLAYER_ROUND
-        if speed > 0:
-            p.round_max = PACED_ROUND
         p.clients.first_address = int.from_bytes(sockets_of.inet_aton(first_source), "big")
         p.clients.sockets = <uint32_t>sockets
         packed = sockets_of.inet_aton(relay[0])

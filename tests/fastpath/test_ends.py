@@ -190,3 +190,42 @@ def test_wrong_keys_are_refused():
         TrunkEnd(key=bytes(15))
     with pytest.raises(ValueError, match=r"choose 0\.\.3"):
         TrunkEnd(key_id=4)
+
+
+class OnePort(CrookedRelay):
+    """Gives every client the upstream port of the first one."""
+
+    def _to_end(self, end, client, data):
+        if self._upstream and client not in self._upstream:
+            ((_, first),) = self._upstream.items()
+            self._upstream = {client: first}
+            self._client_of[first] = client
+        super()._to_end(end, client, data)
+
+
+def two_after_each_other(phase_ns):
+    """The player of two sessions, the second one so much later, over a relay with one upstream port."""
+    end = PlainEnd()
+    with OnePort([end.address], lambda first: 0) as relay:
+        player = Player(relay.listen, [end], sessions=2, speed=1, give_up_ms=500)
+        player.assign(0, 0, 0)
+        player.assign(1, 0, 0, phase_ns)
+        player.feed(0, True, 0, b"\x80 request", [b"\x80 the first's request", b"\x80 the second's request"])
+        player.feed(0, False, 0, b"\x80 the answer to", mark=True)
+        player.finish()
+        assert player.run(duration_ms=9_000) == "done"
+        player.close()
+    return player
+
+
+def test_a_port_that_was_silent_for_long_may_be_another_sessions():
+    player = two_after_each_other(5_200_000_000)
+    assert player.findings() == []
+    assert player.counters()["up"]["delivered"] == player.counters()["down"]["delivered"] == 2
+
+
+def test_two_living_flows_on_one_port_are_a_misroute():
+    player = two_after_each_other(100_000_000)
+    assert player.counters()["up"]["misrouted"] == 1
+    found = player.findings()[0]
+    assert (found.kind, found.session, found.actual_end, found.actual_session) == ("misrouted", 1, 0, 0)
