@@ -15,6 +15,7 @@ from typing import Any, Final
 from pyfastpath.errors import SocketError
 
 NET: Final = Path("/proc/net")
+SETTINGS: Final = Path("/proc/sys/net/ipv4/conf")
 DISCARD_PORT: Final = 9
 ASK_TIMEOUT_S: Final = 2.0
 INCOMPLETE: Final = "00:00:00:00:00:00"
@@ -23,6 +24,7 @@ INCOMPLETE: Final = "00:00:00:00:00:00"
 def way_out(target: str) -> dict[str, Any]:
     """`interface` and `gateway_mac` for the generator. SocketError when the next hop stays unknown."""
     if IPv4Address(target).is_loopback:
+        _check_loopback()
         return {"interface": "lo", "gateway_mac": None}
     interface, hop = next_hop((NET / "route").read_text().splitlines()[1:], target)
     if not interface:
@@ -36,6 +38,22 @@ def way_out(target: str) -> dict[str, Any]:
             return {"interface": interface, "gateway_mac": mac}
         time.sleep(0.05)
     raise SocketError(f"{hop} on {interface} does not answer ARP", "See whether it is up, or --inject mmsg.")
+
+
+def _check_loopback() -> None:
+    """The kernel drops frames with local addresses that come in by an interface, unless told otherwise."""
+    names = ("accept_local", "route_localnet")
+    closed = [name for name in names if not any(_setting(where, name) for where in ("lo", "all"))]
+    if closed:
+        orders = " ".join(f"net.ipv4.conf.lo.{name}=1" for name in closed)
+        raise SocketError(
+            "the kernel drops raw frames that come over loopback",
+            f"Run: sysctl -w {orders}; or --inject mmsg.",
+        )
+
+
+def _setting(where: str, name: str) -> bool:
+    return (SETTINGS / where / name).read_text().strip() != "0"
 
 
 def next_hop(routes: Iterable[str], target: str) -> tuple[str, str]:

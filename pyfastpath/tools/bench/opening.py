@@ -14,13 +14,13 @@ from pyfastpath.tools.bench.latency import Latency
 from pyfastpath.tools.bench.load import Load
 from pyfastpath.tools.bench.meter import Meter, Reading, Work
 from pyfastpath.tools.bench.options import WINDOW
-from pyfastpath.tools.bench.threads import DRAIN_MS, in_threads, serving
+from pyfastpath.tools.bench.threads import DRAIN_MS, in_threads, sinks_serve, stop_generator
 
 
 def measure_opening(load: Load, work: Work) -> Sample:
     """Open sessions that were never asked for, on a schedule or as fast as answers come. It ends early when
     all of them are open."""
-    with serving(load.streams, echo=False, seconds=work.warmup_s + work.seconds, nap=False):
+    with sinks_serve(load.streams, work.warmup_s + work.seconds, echo=False, nap=False):
         if work.warmup_s > 0:
             _open(load, work, work.warmup_s, lambda: None)
         before, noted = _totals(load), _latency(load)
@@ -54,6 +54,7 @@ def _open(load: Load, work: Work, seconds: float, tick: Callable[[], None]) -> f
             duration_ms=int(seconds * 1000),
             drain_ms=DRAIN_MS,
         ),
+        stop_generator,
         tick,
     )
     return min(seconds, time.monotonic() - began_s)

@@ -80,6 +80,11 @@ class Options:
     source: str
     gates: tuple[Gate, ...]
 
+    @property
+    def own(self) -> bool:
+        """Is the relay one that this run starts?"""
+        return not self.socket and self.transceiver is None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flags:
@@ -273,15 +278,14 @@ def _keys(flag: str, text: str, most: int) -> list[tuple[int, bytes]]:
 
 
 def _check_together(options: Options, flags: Flags) -> None:
-    own = not options.socket and options.transceiver is None
-    if own and options.target is not None:
+    if options.own and options.target is not None:
         raise ConfigError(
             f"nobody told the relay at {options.target} where these sessions go",
             "Add --socket PATH (its admin socket), or --token-key KID:HEX --transceiver N --sink IP:PORT.",
             key="--target",
         )
     for flag, given in (("--sink", flags.sink), ("--source", flags.source)):
-        if own and given is not None:
+        if options.own and given is not None:
             raise ConfigError(
                 "a relay of our own is on loopback, as everything around it", "Add --socket.", key=flag
             )
@@ -295,7 +299,9 @@ def _check_together(options: Options, flags: Flags) -> None:
         )
     if options.inject == "gso" and any(part.spread_bytes for part in options.parts):
         raise ConfigError("segments are of one size", "Choose --size-dist fixed.", key="--inject")
-    if (options.survey or (own and options.upstream == "plain")) and options.sessions > PLAIN_SESSIONS_MAX:
+    if (
+        options.survey or (options.own and options.upstream == "plain")
+    ) and options.sessions > PLAIN_SESSIONS_MAX:
         raise ConfigError(
             f"a plain backend takes one upstream port a session, so {options.sessions:,} are too many",
             f"Choose {PLAIN_SESSIONS_MAX:,} at most, or --upstream trunk.",

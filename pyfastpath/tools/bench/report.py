@@ -122,7 +122,7 @@ def card_lines(options: Options, machine: dict[str, Any]) -> list[str]:
         division = (
             f"relays of our own on CPU {machine['relay_cpu']}, generator and sink on {machine['load_cpus']}"
         )
-    elif options.socket or options.target is not None:
+    elif not options.own:
         division = f"generator and sink on {machine['load_cpus']}"
     else:
         division = "generator, sink and relay share one CPU: no figure is the relay's alone"

@@ -24,7 +24,7 @@ class Outcome:
 def run(options: Options, progress: Progress) -> Outcome:
     """Everything that was asked for. UnreachableError when nobody answers at all."""
     division = divide(frozenset(os.sched_getaffinity(0)))
-    if options.target is not None or options.socket:
+    if not options.own:
         # Where that relay runs is its own affair: the load takes the CPUs it was given.
         division = Division(None, division.load | frozenset(os.sched_getaffinity(0)))
     measure = survey if options.survey else workload

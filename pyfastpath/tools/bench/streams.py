@@ -34,7 +34,8 @@ class Stream:
     def __init__(self, part: Part, sessions: int, upstream: str, bind: Address, **trunk: Any) -> None:
         self.part, self.sessions = part, sessions
         self.run = secrets.randbits(31) + 1
-        self.acknowledged = bytearray(8)
+        self.acknowledged = bytearray(8)  # what the sink received, for a windowed generator
+        self.returned = bytearray(8)  # what the generator received, for a windowed sink
         known = {"flows": sessions, "run": self.run, "acknowledged": self.acknowledged}
         try:
             self.sink = TrunkSink(bind, **known, **trunk) if upstream == "trunk" else Sink(bind, **known)
@@ -57,8 +58,18 @@ class Stream:
             run=self.run,
             size_bytes=self.part.size_bytes,
             acknowledged=self.acknowledged,
+            returned=self.returned,
             **({"size_spread": self.part.spread_bytes} if self.part.spread_bytes else {}),
             **inject,
+        )
+
+    def send_down(self, **speed: int) -> None:
+        """The sink sends probes to every session's client, as Generator.run does the other way."""
+        self.sink.send(
+            acknowledged=self.returned,
+            size_bytes=self.part.size_bytes,
+            size_spread=self.part.spread_bytes,
+            **speed,
         )
 
     def end(self, way: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final
 
 from pyfastpath.errors import SocketError
@@ -16,33 +16,48 @@ DRAIN_MS: Final = 500
 MARGIN_MS: Final = 60_000  # a sink serves this much longer than anybody should send
 TICK_S: Final = 0.1
 PR_SET_TIMERSLACK: Final = 29  # linux/prctl.h
+Streams = Sequence[Stream]
+Serving = AbstractContextManager[None]
 _libc = ctypes.CDLL(None)
 
 
 @contextmanager
-def serving(streams: Sequence[Stream], *, echo: bool, seconds: float, nap: bool) -> Iterator[None]:
-    """All sinks serve meanwhile. nap: they sleep a little after a batch that was not full."""
-    arguments = {
-        "echo": echo,
-        "nap_us": NAP_US if nap else 0,
-        "duration_ms": int(seconds * 1000) + MARGIN_MS,
-    }
+def serving(
+    streams: Streams, serve: Callable[[Stream], None], stop: Callable[[Stream], None]
+) -> Iterator[None]:
+    """One side of every stream does its work meanwhile: `serve` runs until `stop` tells it to end."""
     with _threads(len(streams)) as threads:
-        running = [threads.submit(stream.sink.run, **arguments) for stream in streams]
+        running = [threads.submit(serve, stream) for stream in streams]
         try:
             yield
         finally:
             for stream in streams:
-                stream.sink.stop()
+                stop(stream)
         for one in running:
             one.result()
 
 
+def sinks_serve(streams: Streams, seconds: float, *, echo: bool, nap: bool) -> AbstractContextManager[None]:
+    """All sinks take what comes, and send it back or not. nap: they sleep a little after a batch that was
+    not full."""
+    arguments = {"echo": echo, "nap_us": NAP_US if nap else 0, "duration_ms": int(seconds * 1000) + MARGIN_MS}
+    return serving(streams, lambda stream: stream.sink.run(**arguments), stop_sink)
+
+
+def generators_serve(streams: Streams, seconds: float, *, nap: bool) -> Serving:
+    """All generators take what comes: the sinks send."""
+    arguments = {"nap_us": NAP_US if nap else 0, "duration_ms": int(seconds * 1000) + MARGIN_MS}
+    return serving(streams, lambda stream: stream.generator.receive(**arguments), stop_generator)
+
+
 def in_threads(
-    streams: Sequence[Stream], task: Callable[[Stream], Any], tick: Callable[[], None] = lambda: None
+    streams: Streams,
+    task: Callable[[Stream], Any],
+    stop: Callable[[Stream], None],
+    tick: Callable[[], None] = lambda: None,
 ) -> list[Any]:
-    """What a task returned for each stream. tick: called now and then meanwhile. Ctrl-C stops the
-    generators. SocketError when the kernel refuses a datagram."""
+    """What a task returned for each stream. tick: called now and then meanwhile; stop: ends a task early,
+    for Ctrl-C. SocketError when the kernel refuses a datagram."""
     with _threads(len(streams)) as threads:
         running = [threads.submit(task, stream) for stream in streams]
         try:
@@ -54,7 +69,17 @@ def in_threads(
         finally:
             for stream, one in zip(streams, running, strict=True):
                 if not one.done():
-                    stream.generator.stop()
+                    stop(stream)
+
+
+def stop_generator(stream: Stream) -> None:
+    """Ends what a generator does."""
+    stream.generator.stop()
+
+
+def stop_sink(stream: Stream) -> None:
+    """Ends what a sink does."""
+    stream.sink.stop()
 
 
 def _threads(count: int) -> ThreadPoolExecutor:

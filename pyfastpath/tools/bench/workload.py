@@ -68,7 +68,9 @@ def _own(options: Options) -> Sample:
     load = Load(options.parts, OWN_SESSIONS if setup else options.sessions, "plain", ("127.0.0.1", 0))
     try:
         path = no_relay(load)
-        aim(load, path, replace(options, source="", inject="mmsg" if options.target else options.inject))
+        # Frames for a relay elsewhere are none for loopback.
+        inject = options.inject if options.own else "mmsg"
+        aim(load, path, replace(options, source="", inject=inject))
         if not setup:
             open_sessions(load, path)
         warmup_s = 0.0 if setup else OWN_WARMUP_S

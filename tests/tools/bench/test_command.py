@@ -5,20 +5,23 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack, contextmanager
 from xml.etree import ElementTree
 
 import pytest
 
+from bench.place import Network
 from pyfastpath.cli import run
 from pyfastpath.tools.bench import sessions, workload
 from pyfastpath.tools.own_relay import free_port, own_relay
+from tests.support.require import require
 
 KEY = "000102030405060708090a0b0c0d0e0f"
 SHORT = ("--duration", "0.5", "--warmup", "0.1", "--sessions", "50", "--mode", "echo")
 
 
-def bench(*flags: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pyfastpath", "bench", *flags]
+def bench(*flags: str, inside: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [*inside, sys.executable, "-m", "pyfastpath", "bench", *flags]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYFASTPATH_")}
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
 
@@ -73,6 +76,57 @@ def test_a_workload_against_a_relay_that_runs(tmp_path):
     suite = ElementTree.parse(tmp_path / "run.xml").getroot().find("testsuite")
     assert suite is not None
     assert (suite.attrib["tests"], suite.attrib["failures"]) == ("3", "0")
+
+
+@contextmanager
+def two_networks():
+    """Namespaces of clients (10.78.0.1 and 10.79.0.0/16) and of a relay (10.78.0.2), a veth between them."""
+    clients, relay = (f"fastpath-bench-{side}-{os.getpid()}" for side in ("c", "r"))
+
+    def ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=10)
+
+    try:
+        for name in (clients, relay):
+            ip("netns", "add", name)
+            ip("-n", name, "link", "set", "lo", "up")
+        ip("-n", clients, "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", relay)
+        for name, link, address in ((clients, "near", "10.78.0.1"), (relay, "far", "10.78.0.2")):
+            ip("-n", name, "address", "add", f"{address}/24", "dev", link)
+            ip("-n", name, "link", "set", link, "up")
+        ip("-n", clients, "route", "add", "local", "10.79.0.0/16", "dev", "lo")
+        ip("-n", relay, "route", "add", "10.79.0.0/16", "via", "10.78.0.1")
+        yield clients, relay
+    finally:
+        for name in (clients, relay):
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True, timeout=10)
+
+
+@pytest.mark.parametrize("inject", ["mmsg", "packet"])
+def test_a_relay_elsewhere(tmp_path, inject):
+    require("root", "ip", "namespaces")
+    with two_networks() as (clients, there), ExitStack() as stack:
+        with Network(there).inside():
+            settings = {"listen": ["10.78.0.2:3478"], "allow_clients": ["10.0.0.0/8"]}
+            other = {"id": "other", "address": "127.0.0.1:9"}
+            relay = stack.enter_context(own_relay(backends=[other], settings=settings))
+        said = bench(
+            *(*SHORT, "--pps", "1k", "--sessions", "200", "--inject", inject, "--source", "10.79.0.1"),
+            *(
+                "--socket",
+                relay.admin.socket_path,
+                "--sink",
+                "10.78.0.1:0",
+                "--json",
+                str(tmp_path / "run.json"),
+            ),
+            inside=("ip", "netns", "exec", clients),
+        )
+    assert said.returncode in {0, 4}, said.stderr
+    _, row = json.loads((tmp_path / "run.json").read_text())["rows"]
+    assert row["path"] == "10.78.0.2:3478"
+    assert row["samples"][0]["sent"] > 100
+    assert row["figures"]["lost"] == row["figures"]["misrouted"] == 0
 
 
 @pytest.fixture

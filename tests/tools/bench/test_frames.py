@@ -39,8 +39,31 @@ def test_an_address_nobody_answered_for_is_unknown():
     assert frames.ethernet_address(ARP, "192.168.2.8") == b""
 
 
-def test_loopback_needs_no_neighbour():
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """What the kernel is told about frames with local addresses."""
+    for where in ("lo", "all"):
+        for name in ("accept_local", "route_localnet"):
+            (tmp_path / where).mkdir(exist_ok=True)
+            (tmp_path / where / name).write_text("0\n")
+    monkeypatch.setattr(frames, "SETTINGS", tmp_path)
+    return tmp_path
+
+
+def test_loopback_needs_no_neighbour(settings):
+    (settings / "lo" / "accept_local").write_text("1\n")
+    (settings / "all" / "route_localnet").write_text("1\n")
     assert frames.way_out("127.0.0.1") == {"interface": "lo", "gateway_mac": None}
+
+
+def test_loopback_takes_no_frames_unless_told_to(settings):
+    (settings / "lo" / "accept_local").write_text("1\n")
+    with pytest.raises(SocketError) as refused:
+        frames.way_out("127.0.0.1")
+    assert str(refused.value) == (
+        "the kernel drops raw frames that come over loopback. "
+        "Run: sysctl -w net.ipv4.conf.lo.route_localnet=1; or --inject mmsg."
+    )
 
 
 def test_a_machine_without_a_route_says_so(tmp_path, monkeypatch):

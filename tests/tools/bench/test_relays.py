@@ -31,20 +31,22 @@ def a_load(count=20, upstream="plain", parts=(Part(172),), sink=("127.0.0.1", 0)
         load.close()
 
 
-def one_run(load: Load, path: Path, options: Options) -> None:
-    """Open the sessions, echo something through every one of them, and nothing is missing."""
+def one_run(load: Load, path: Path, options: Options, way: str = "echo") -> None:
+    """Open the sessions, send something through every one of them, and nothing is missing."""
     aim(load, path, options)
     open_sessions(load, path)
-    sample = load.run(Work(way="echo", rate_pps=1000, seconds=0.3, cpu_ns=path.cpu_ns))
+    sample = load.run(Work(way=way, rate_pps=1000, seconds=0.3, cpu_ns=path.cpu_ns))
     assert sample.sent > 0
     assert (sample.lost, sample.misrouted, sample.duplicates) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("upstream", ["plain", "trunk"])
-def test_a_relay_of_our_own(upstream):
+@pytest.mark.parametrize(
+    ("upstream", "way"), [("plain", "echo"), ("plain", "down"), ("trunk", "echo"), ("trunk", "down")]
+)
+def test_a_relay_of_our_own(upstream, way):
     options = read_options(Flags(upstream=upstream))
     with a_load(20, upstream, TWO_SIZES) as load, relays.of_our_own(load, upstream, ANYWHERE) as path:
-        one_run(load, path, options)
+        one_run(load, path, options, way)
         assert path.name == upstream
         assert path.cpu_ns is not None
         assert path.cpu_ns() > 0

@@ -25,7 +25,7 @@ def one_round(monkeypatch):
 def test_everybody_takes_every_turn(one_round):
     division = divide(frozenset(os.sched_getaffinity(0)))
     with confined(division.load), Progress() as progress:
-        rows = survey(options(duration_s=5.0), division, progress)
+        rows = survey(options(duration_s=3.0), division, progress)
     assert [row.label for row in rows] == [
         *("no relay up", "plain up", "trunk up", "no relay echo", "plain echo", "trunk echo"),
     ]
