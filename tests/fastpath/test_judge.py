@@ -1,5 +1,7 @@
 """What a player says of a relay that does wrong: each fault is counted, named, and nothing else is."""
 
+import itertools
+import random
 import struct
 
 import pytest
@@ -315,3 +317,26 @@ def test_findings_are_bounded_and_counts_are_not(ends):
     player = play(ends, faults, findings_max=5)
     assert player.counters()["up"]["duplicates"] == 18 * SESSIONS
     assert [f.kind for f in player.findings()] == ["duplicate"] * 5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_faults_at_once_are_told_apart(ends, seed):
+    """A third of all media meets a fault; every one of them, and no other datagram, is found."""
+    random_ = random.Random(seed)
+    kinds = {
+        "twice": "duplicate",
+        "corrupt": "corrupted",
+        "cut": "corrupted",
+        "elsewhere": "misrouted",
+        "twice elsewhere": "misrouted",
+        "back": "misrouted",
+    }
+    faults, expected = {}, set()
+    for number, session, upstream in itertools.product(range(18), range(SESSIONS), (True, False)):
+        if random_.random() < 1 / 3:
+            fault = random_.choice(list(kinds))
+            faults[upstream, marked(media(number, upstream), session)] = fault
+            expected.add((kinds[fault], session, number, upstream))
+    player = play(ends, faults)
+    assert {(f.kind, f.session, f.index, f.upstream) for f in player.findings()} == expected
+    assert len(player.findings()) == len(expected)
