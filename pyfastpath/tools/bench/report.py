@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from pyfastpath.tools.bench.figures import HEADROOM, Row, cpu, figures, invalid, row_json, throughput
-from pyfastpath.tools.bench.options import WINDOW, Options
+from pyfastpath.tools.bench.options import Options
 from pyfastpath.tools.gate import Judgement, judge
 from pyfastpath.tools.junit import Case, junit
 
@@ -40,39 +40,36 @@ def cells(row: Row) -> tuple[str, ...]:
 def legend(rows: Sequence[Row], options: Options) -> list[str]:
     """What the columns mean in this run, and at which rates they were taken."""
     setup = not options.survey and options.way == "setup"
-    unit = "sessions opened" if setup else "datagrams forwarded"
     flood = any(row.floods for row in rows if row.own_pps is not None)
-    said = {"k/s": f"thousand {unit} a second" + (f", in a flood of {WINDOW} in flight" if flood else "")}
-    if not flood:
-        said["k/s"] += "; no relay: in a flood, the most the generator can do"
-    if any(row.mode == "echo" for row in rows):
-        said["k/s"] += "; an echo counts twice"
+    unit = "sessions opened" if setup else "datagrams forwarded"
+    twice = "; an echo counts twice" if any(row.mode == "echo" for row in rows) else ""
+    said = {
+        "no relay": "the generator straight to its sink: what it can do here, and its share of the latency",
+        "k/s": f"thousand {unit} a second{', in a flood' if flood else ' (no relay: in a flood)'}{twice}",
+    }
     if any(row.generator_bound for row in rows):
         said["≥"] = f"within {1 - HEADROOM:.0%} of the generator's own rate: the relay may do more"
+    paced, timed = _rates(rows, "paced"), _rates(rows, "timed") or _rates(rows, "paced")
     one = "session" if setup else "forwarded datagram"
-    said["CPU ns"] = f"nanoseconds of CPU the relay used for one {one}{_at(rows, 'paced')}"
-    said["loss"] = (
-        "share of the sessions that were never confirmed"
-        if setup
-        else ("share of what was sent that never arrived" + _at(rows, "paced"))
-    )
-    said["p50 …"] = (
-        "from the intended time of the request to its answer"
-        if setup
-        else (f"from the intended send time to the arrival{_at(rows, 'timed')}")
-    )
+    said["CPU ns"] = f"nanoseconds of CPU the relay used for one {one}{paced}"
+    if setup:
+        said["loss"] = "share of the sessions that were never confirmed"
+        said["p50 …"] = "from the intended time of the request to its answer"
+    else:
+        said["loss"] = f"share of what was sent that never arrived{paced}"
+        said["p50 …"] = f"from the intended send time to the arrival{timed}"
     if flood and not options.survey:
-        said["p50 …"] += "; in a flood that is the queue of the window, so choose --pps to measure a relay"
+        said["p50 …"] += "; in a flood that is the queue: give it --pps"
     said["±"] = "half of the 95 % confidence interval"
-    return [f"{name:8} {text}" for name, text in said.items()]
+    return [f"{name:9}{text}" for name, text in said.items()]
 
 
-def _at(rows: Sequence[Row], kind: str) -> str:
-    """` at 90 k/s up, 60 k/s echo`; empty when nothing of that kind was measured."""
+def _rates(rows: Sequence[Row], kind: str) -> str:
+    """`, at 90 k/s up, 60 k/s echo`; empty when nothing of that kind was measured."""
     rates = {row.mode: getattr(row, kind)[0].rate_pps for row in rows if getattr(row, kind)}
     if not rates:
         return ""
-    return " at " + ", ".join(f"{rate / 1000:,.0f} k/s {mode}" for mode, rate in rates.items())
+    return ", at " + ", ".join(f"{rate / 1000:,.3g} k/s {mode}" for mode, rate in rates.items())
 
 
 def table(rows: Sequence[Row]) -> list[str]:

@@ -66,16 +66,15 @@ def test_loss_is_told_as_a_share():
 
 def test_the_legend_says_at_which_rates():
     text = "\n".join(report.legend(survey()[1], survey()[0]))
-    assert "in a flood of 512 in flight" in text
+    assert "thousand datagrams forwarded a second, in a flood\n" in text
     assert "≥        within 20% of the generator's own rate" in text
-    assert "for one forwarded datagram at 1 k/s up" in text
+    assert "for one forwarded datagram, at 1 k/s up" in text
     options, rows = single()
     text = "\n".join(report.legend(rows, options))
-    assert "no relay: in a flood" in text
-    assert "an echo counts twice" in text
+    assert "a second (no relay: in a flood); an echo counts twice\n" in text
     assert "≥" not in text
     flood = [rows[0], Row(path="plain", mode="echo", floods=(sample(rate_pps=0),), own_pps=9e9)]
-    assert "that is the queue of the window" in "\n".join(report.legend(flood, options))
+    assert "that is the queue: give it --pps" in "\n".join(report.legend(flood, options))
     setup = read_options(Flags(mode="setup"))
     assert "thousand sessions opened a second" in "\n".join(report.legend(rows, setup))
 
