@@ -12,7 +12,7 @@ import pytest
 
 from pyfastpath.tools.own_relay import OwnRelay, free_port, own_relay
 from pyfastpath.tools.replay.options import Flags, read_flags
-from pyfastpath.tools.replay.report import PASSED, Outcome, to_text
+from pyfastpath.tools.replay.report import INVALID, PASSED, Outcome, to_text
 from pyfastpath.tools.replay.run import replay
 from pyfastpath.types import Endpoint
 from pyfastpath.wire import stun
@@ -22,7 +22,7 @@ PCAPS = Path(__file__).parents[1] / "pcaps"
 BACKENDS = 3
 # Of the capture's datagrams so many are played by so many sessions, 0: all. A thousand play its beginning:
 # set-up, handshake, first media; `pyfastpath replay --sessions 1000 --speed max` plays the rest, too.
-LIMITS = {1: 0, 100: 0, 1000: 200}
+LIMITS = {1: 0, 100: 300, 1000: 100}
 
 
 def played(name: str, **flags) -> Outcome:
@@ -82,9 +82,11 @@ def test_tokens_on_a_tagged_trunk() -> None:
 
 
 def test_recorded_time_is_kept_and_told() -> None:
-    """At twenty times its speed it takes as long as that; no promise is made about a busy machine."""
+    """At twenty times its speed it takes as long as that. A busy machine may make it invalid, and nothing
+    worse."""
     outcome = played("chromium-dtls12", sessions=4, speed="20x", loop=2)
-    assert outcome.exit_code == PASSED, to_text(outcome)
+    assert outcome.exit_code in {PASSED, INVALID}, to_text(outcome)
+    assert not any(item.failed for item in outcome.judgements())
     assert outcome.planned_up + outcome.planned_down == 8 * outcome.datagrams
     assert outcome.elapsed_s > 2 * outcome.recorded_s / 20
     assert set(outcome.timing_us) == {"p50", "p99", "max"}

@@ -1,4 +1,4 @@
-"""One replay as a whole, in what tests/path/test_replay.py does not look at: faults, gates, silence."""
+"""One replay as a whole, in what tests/path/test_replay.py does not look at: faults, silence, damage."""
 
 import socket
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 from pyfastpath.errors import PcapError
 from pyfastpath.tools.own_relay import free_port
 from pyfastpath.tools.replay.options import Flags, read_flags
-from pyfastpath.tools.replay.report import FAILED, PASSED, UNREACHABLE, to_text
+from pyfastpath.tools.replay.report import PASSED, UNREACHABLE, to_text
 from pyfastpath.tools.replay.run import replay
 
 PCAP = Path(__file__).parents[2] / "pcaps" / "chromium-dtls12.pcap"
@@ -41,13 +41,6 @@ def test_what_was_played_is_told() -> None:
     assert set(outcome.latency_us) == {"p50", "p90", "p99", "p999", "max"}
     assert 0 < outcome.latency_us["p50"] <= outcome.latency_us["max"]
     assert outcome.timing_us == {}
-
-
-def test_gates_judge_it() -> None:
-    flags = read_flags(Flags(file=PCAP, speed="max", limit=50, fail_if=["pps<1e12"]), wall_s=0)
-    outcome = replay(flags)
-    assert outcome.exit_code == FAILED
-    assert [str(item.gate) for item in outcome.judgements() if item.failed] == ["pps<1e+12"]
 
 
 def test_a_target_that_swallows_everything(nobody: dict[str, object]) -> None:
