@@ -3,7 +3,8 @@
 {"kind": "bench", "commit", "date", "machine", "settings", "topologies", "own_pps": {topology: {workload: n}},
  "left_out": [text], "failures": [{scenario, topology, round, contestant, error}],
  "samples": [{scenario, topology, round, contestant, workload, flows, rate_pps, echo, …Sample}],
- "quiet": [{topology, round, share}], "micro": [{name, median_ns, min_ns}], "finished": date or null}
+ "quiet": [{topology, round, share}], "micro": [{name, median_ns, min_ns}], "newcomers": [{name, ns}],
+ "finished": date or null}
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class Record:
             "samples": [],
             "quiet": [],
             "micro": [],
+            "newcomers": [],
         }
         folder.mkdir(parents=True, exist_ok=True)
 

@@ -59,6 +59,10 @@ def report(result: Result, plots: Sequence[str] = ()) -> str:
             _grid(result, "sizes", "spread up"),
         ),
         (
+            "Newcomers (CPU of the relay a client, loopback)",
+            table(("who", "ns", "least-most"), _newcomers(result.get("newcomers", []))),
+        ),
+        (
             "Leaves and tables (pytest-benchmark)",
             table(("operation", "median ns", "least ns", "a second"), _micro(result["micro"])),
         ),
@@ -226,6 +230,11 @@ def _grid(result: Result, scenario: str, workload: str) -> str:
         costs = [middle(each.values(), "ns_per_datagram") for each in found]
         rows.append([who, *("invalid" if cost is None else f"{cost:,.0f}" for cost in costs)])
     return table(("relay", *(f"{flows:,} flows" for flows in counts)), rows)
+
+
+def _newcomers(rows: list[dict[str, Any]]) -> Iterator[Row]:
+    for row in rows:
+        yield row["name"], f"{median(row['ns']):,.0f}", f"{min(row['ns']):,.0f}-{max(row['ns']):,.0f}"
 
 
 def _micro(rows: list[dict[str, Any]]) -> Iterator[Row]:

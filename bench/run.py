@@ -27,6 +27,7 @@ from bench.cpu import LOAD_CPU, RELAY_CPU, busy_ns
 from bench.figures import NOBODY, overloaded
 from bench.leaves import micro
 from bench.load import WINDOW, Load, Shape
+from bench.newcomers import newcomers
 from bench.publish import publish
 from bench.record import Record, Turn
 from bench.scenarios import (
@@ -235,7 +236,7 @@ def arguments_of(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--topology", action="append", default=[], choices=NAMES)
     parser.add_argument("--measure-s", type=float, default=MEASURE_S, help="measured time of a workload")
-    parser.add_argument("--no-micro", action="store_true", help="leave out leaves and tables")
+    parser.add_argument("--no-micro", action="store_true", help="leave out leaves, tables, newcomers")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for JSON, table and plots")
     parser.add_argument(
         "--render", type=Path, metavar="JSON", help="measure nothing: table and plots of a file"
@@ -273,6 +274,7 @@ def main(argv: list[str] | None = None) -> int:
         benchmark.run(arguments.rounds)
     if not arguments.no_micro:
         record.result["micro"] = micro(record.result["left_out"])
+        record.result["newcomers"] = newcomers(record.result["left_out"])
     path = record.finish()
     sys.stdout.write(publish(path, record.result))
     say(f"written: {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path}")

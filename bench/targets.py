@@ -79,7 +79,10 @@ TARGETS = (
 LEAVES = (
     ("route_lookup_at_a_million", 60.0, "route look-up at 1 M, batches of 64"),
     ("routes_installed_from_python", 5000.0, "a route installed from Python (200,000/s)"),
+    ("new_flow_under_a_valid_token", 2000.0, "a first datagram, from STUN to forwarded"),
 )
+NEW_FLOWS_LEAST = 300_000  # a second on a core, everything the kernel does for them included
+REFUSED_LEAST = 0.9  # forged tokens, of the rate at which datagrams can be received at all
 
 
 def verdicts(result: dict[str, Any]) -> list[Verdict]:
@@ -90,6 +93,7 @@ def verdicts(result: dict[str, Any]) -> list[Verdict]:
         *_latency(result),
         *_scale(result),
         *_leaves(result),
+        *_newcomers(result),
     ]
 
 
@@ -170,6 +174,21 @@ def _scale(result: dict[str, Any]) -> Iterator[Verdict]:
         _state(Ratio(values).median, 1.25),
         "" if values else "no round in which both were valid",
     )
+
+
+def _newcomers(result: dict[str, Any]) -> Iterator[Verdict]:
+    """Rates are inverse costs: what one core could carry if it did nothing else."""
+    ns = {each["name"]: each["ns"] for each in result.get("newcomers", [])}
+    opened = tuple(1e9 / one for one in ns.get("new flow", ()))
+    pairs = zip(ns.get("stranger", ()), ns.get("forged", ()), strict=True)
+    refused = tuple(bare / forged for bare, forged in pairs)
+    for what, values, least, form in (
+        ("new flows a second under valid tokens", opened, NEW_FLOWS_LEAST, f"≥ {NEW_FLOWS_LEAST:,}"),
+        ("forged tokens refused, of the bare receive rate", refused, REFUSED_LEAST, f"≥ {REFUSED_LEAST}"),
+    ):
+        middle_value = Ratio(values).median
+        state = _state(None if middle_value is None else -middle_value, -least)
+        yield Verdict(what, "–", "loopback", form, values, state, "" if values else "not measured")
 
 
 def _leaves(result: dict[str, Any]) -> Iterator[Verdict]:

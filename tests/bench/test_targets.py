@@ -71,3 +71,19 @@ def test_leaves_are_judged_by_nanoseconds():
     micro = [{"name": "route_lookup_at_a_million", "median_ns": 61.0, "min_ns": 50.0}]
     each = verdict(result(micro=micro), "route look-up at 1 M, batches of 64, ns", "–", "micro")
     assert (each.state, each.values) == ("missed", (61.0,))
+
+
+def test_newcomers_are_judged_as_rates():
+    found = result()
+    found["newcomers"] = [
+        {"name": "stranger", "ns": [900.0, 880.0]},
+        {"name": "forged", "ns": [1000.0, 1000.0]},
+        {"name": "new flow", "ns": [4000.0, 3000.0]},
+    ]
+    refused = verdict(found, "forged tokens refused, of the bare receive rate", "–")
+    assert (refused.state, refused.values) == ("missed", (0.9, 0.88))
+    opened = verdict(found, "new flows a second under valid tokens", "–")
+    assert opened.state == "missed"
+    found["newcomers"][2]["ns"] = [3000.0]
+    assert verdict(found, "new flows a second under valid tokens", "–").state == "met"
+    assert verdict(result(), "new flows a second under valid tokens", "–").remark == "not measured"
