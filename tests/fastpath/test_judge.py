@@ -158,7 +158,8 @@ def test_a_damaged_datagram(ends, upstream, fault):
     assert (found.kind, found.session, found.index) == ("corrupted", VICTIM, INDEX)
     if fault == "corrupt":
         assert (
-            found.detail == f"byte 9 of 80 came out as 0x{payload[9] ^ 0x40:02x}, sent was 0x{payload[9]:02x}"
+            found.detail
+            == f"byte 20 of 80 came out as 0x{payload[20] ^ 0x40:02x}, sent was 0x{payload[20]:02x}"
         )
     else:
         assert found.detail == "75 bytes came out instead of 80, the first 75 as they were sent"

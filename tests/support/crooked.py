@@ -154,7 +154,7 @@ class CrookedRelay:
         elif fault == "elsewhere":
             send(to=other)
         elif fault == "corrupt":
-            send(payload[:9] + bytes([payload[9] ^ 0x40]) + payload[10:])
+            send(payload[:20] + bytes([payload[20] ^ 0x40]) + payload[21:])
         elif fault == "cut":
             send(payload[:-5])
         elif fault != "drop":
