@@ -14,6 +14,7 @@ from pyfastpath.tools.bench.figures import Interval
 from pyfastpath.tools.bench.latency import Latency
 
 INTERVALS: Final = 10
+WATCH_S: Final = 0.2  # as often as a line can be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,13 @@ class Meter:
         self._work, self._reading = work, reading
         self._first = self._last = reading.totals()
         self._first_cpu_ns = self._last_cpu_ns = self._cpu_ns()
-        self._began_s = self._last_s = time.monotonic()
+        self._began_s = self._last_s = self._watched_s = time.monotonic()
 
     def tick(self) -> None:
         """Now and then during the run."""
         now_s = time.monotonic()
-        if self._work.watch is not None:
+        if self._work.watch is not None and now_s - self._watched_s >= WATCH_S:
+            self._watched_s = now_s
             sent, forwarded = self._reading.totals()
             p99_us = self._reading.latency().quantile_us(0.99)
             seconds = now_s - self._began_s

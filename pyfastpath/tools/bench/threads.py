@@ -14,7 +14,7 @@ from pyfastpath.tools.bench.streams import Stream
 NAP_US: Final = 100  # generator and sink share a CPU: short sleeps instead of a wake-up for each datagram
 DRAIN_MS: Final = 500
 MARGIN_MS: Final = 60_000  # a sink serves this much longer than anybody should send
-TICK_S: Final = 0.1
+TICK_S: Final = 0.04
 PR_SET_TIMERSLACK: Final = 29  # linux/prctl.h
 Streams = Sequence[Stream]
 Serving = AbstractContextManager[None]
