@@ -19,18 +19,6 @@ EXIT_CODES = (
 )
 
 
-def _text(name: str, metavar: str, text: str, *, variable: str | None = None) -> Any:
-    return Annotated[str | None, typer.Option(name, metavar=metavar, envvar=variable, help=text)]
-
-
-def _seconds(name: str, text: str) -> Any:
-    return Annotated[float | None, typer.Option(name, metavar="SECONDS", help=text)]
-
-
-def _file(name: str, text: str) -> Any:
-    return Annotated[Path | None, typer.Option(name, metavar="FILE", help=text)]
-
-
 # Keys are fields of Flags, then of Files; the order is that of --help.
 OPTIONS: Mapping[str, Any] = {
     "pps": _text("--pps", "N", "Datagrams a second on a schedule (50k), or `flood`. Default: 50k."),
@@ -80,18 +68,7 @@ OPTIONS: Mapping[str, Any] = {
 }
 
 
-def _with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the flags of OPTIONS."""
-    parameters = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in OPTIONS.items()
-    ]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = dict(OPTIONS)
-    return command
-
-
-@_with_options
+@flags.with_options(OPTIONS)
 def bench(**given: Any) -> None:
     """Measure what a relay forwards, at what cost and with what latency.
 

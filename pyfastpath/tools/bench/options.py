@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
 from pyfastpath.errors import ConfigError
+from pyfastpath.tools.flag_values import one_of, read_ipv4, read_token_key, read_transceiver, read_trunk_key
 from pyfastpath.tools.gate import Gate, parse_gates
 from pyfastpath.types import Endpoint
 
@@ -48,7 +49,7 @@ class Transceiver:
     """What minted tokens name, and the key they are made with."""
 
     kid: int
-    key: bytes
+    key: bytes = field(repr=False)
     cluster: int
     number: int
     incarnation: int
@@ -75,7 +76,7 @@ class Options:
     target: Endpoint | None
     socket: str
     transceiver: Transceiver | None
-    trunk_key: tuple[int, bytes] | None
+    trunk_key: tuple[int, bytes] | None = field(repr=False)
     sink: Endpoint
     source: str
     gates: tuple[Gate, ...]
@@ -102,17 +103,17 @@ class Flags:
     upstream: str | None = None
     target: str | None = None
     socket: str | None = None
-    token_key: str | None = None
+    token_key: str | None = field(default=None, repr=False)
     transceiver: str | None = None
     sink: str | None = None
     source: str | None = None
-    trunk_key: str | None = None
+    trunk_key: str | None = field(default=None, repr=False)
     fail_if: Sequence[str] = ()
 
 
 def read_options(flags: Flags) -> Options:
     """Check every flag, alone and together. ConfigError names the first that cannot be."""
-    way = cast(Way, _one_of("--mode", flags.mode or "echo", WAYS))
+    way = cast(Way, one_of("--mode", flags.mode or "echo", WAYS))
     survey = all(
         given is None
         for given in (flags.pps, flags.ramp_s, flags.mode, flags.upstream, flags.target, flags.socket)
@@ -137,12 +138,12 @@ def read_options(flags: Flags) -> Options:
         ramp_s=_seconds("--ramp", flags.ramp_s, 0.0, 0),
         sessions=sessions,
         parts=parts,
-        inject=_one_of("--inject", flags.inject, INJECTIONS),
-        upstream=_one_of("--upstream", flags.upstream or _upstream(way), UPSTREAMS),
+        inject=one_of("--inject", flags.inject, INJECTIONS),
+        upstream=one_of("--upstream", flags.upstream or _upstream(way), UPSTREAMS),
         target=target,
         socket=flags.socket or "",
         transceiver=_transceiver(flags),
-        trunk_key=_keys("--trunk-key", flags.trunk_key, 3)[0] if flags.trunk_key else None,
+        trunk_key=read_trunk_key(flags.trunk_key),
         sink=sink,
         source=source,
         gates=tuple(parse_gates(flags.fail_if)),
@@ -219,62 +220,19 @@ def _upstream(way: Way) -> str:
 
 
 def _addresses(flags: Flags) -> tuple[Endpoint | None, Endpoint, str]:
-    target = _endpoint("--target", flags.target) if flags.target else None
-    sink = _endpoint("--sink", flags.sink or "127.0.0.1:0")
+    target = read_ipv4("--target", flags.target) if flags.target else None
+    sink = read_ipv4("--sink", flags.sink or "127.0.0.1:0")
     source = flags.source or ("127.1.0.1" if target is None or target.address.is_loopback else "")
     if source:
-        _endpoint("--source", f"{source}:0")
+        read_ipv4("--source", f"{source}:0")
     return target, sink, source
-
-
-def _endpoint(flag: str, text: str) -> Endpoint:
-    try:
-        found = Endpoint.parse(text)
-    except ValueError as error:
-        raise ConfigError(str(error), "Write it as 192.0.2.1:3478.", key=flag) from None
-    if found.family == 6:
-        raise ConfigError(f"{found} is IPv6", "The generator speaks IPv4: name an IPv4 address.", key=flag)
-    return found
 
 
 def _transceiver(flags: Flags) -> Transceiver | None:
     if flags.transceiver is None:
         return None
-    if not flags.token_key:
-        raise ConfigError(
-            "minting tokens takes a key",
-            "Pass --token-key KID:HEX, or set PYFASTPATH_TOKEN_KEYS.",
-            key="--transceiver",
-        )
-    kid, key = max(_keys("--token-key", flags.token_key, 6))
-    match = re.fullmatch(r"(?:(\d+)/)?(\d+)(?:/(\d+))?", flags.transceiver)
-    if match is None:
-        raise ConfigError(
-            f"{flags.transceiver!r} names no transceiver",
-            "Write its number, or CLUSTER/NUMBER, or CLUSTER/NUMBER/INCARNATION.",
-            key="--transceiver",
-        )
-    cluster, number, incarnation = (int(text or 0) for text in match.groups())
-    if cluster > 4095 or number > 65_535 or incarnation > 15:
-        raise ConfigError(
-            f"{flags.transceiver} does not fit into a token",
-            "Clusters go to 4095, transceivers to 65535, incarnations to 15.",
-            key="--transceiver",
-        )
-    return Transceiver(kid, key, cluster, number, incarnation)
-
-
-def _keys(flag: str, text: str, most: int) -> list[tuple[int, bytes]]:
-    """`1:00112233…`, several with commas between them, as a relay's own variables have them."""
-    found = []
-    for item in text.split(","):
-        match = re.fullmatch(r"\s*(\d):([0-9a-fA-F]{32})\s*", item)
-        if match is None or int(match[1]) > most:
-            raise ConfigError(
-                "this is no key", f"Write ID:HEX, an id 0 to {most} and 32 hex digits.", key=flag
-            )
-        found.append((int(match[1]), bytes.fromhex(match[2])))
-    return found
+    kid, key = read_token_key(flags.token_key)
+    return Transceiver(kid, key, *read_transceiver(flags.transceiver))
 
 
 def _check_together(options: Options, flags: Flags) -> None:
@@ -336,10 +294,4 @@ def _seconds(flag: str, given: float | None, default: float, least: float) -> fl
     value = default if given is None else given
     if not least <= value <= DAY_S:
         raise ConfigError(f"{value:g} s is not possible", f"Choose {least:g} to {DAY_S} seconds.", key=flag)
-    return value
-
-
-def _one_of(flag: str, value: str, known: Sequence[str]) -> str:
-    if value not in known:
-        raise ConfigError(f"{value!r} is unknown", f"Choose {', '.join(known)}.", key=flag)
     return value

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pyfastpath import __version__
+from pyfastpath.config import RelayConfig
 from pyfastpath.errors import ConfigError
 from pyfastpath.tools.bench import report
 from pyfastpath.tools.bench.figures import Row, invalid
@@ -69,6 +70,7 @@ def _machine(outcome: Outcome) -> dict[str, Any]:
         "version": __version__,
         "commit": commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "coalesce_us": RelayConfig().coalesce_us,  # of a relay of our own: part of the latency it shows
         "relay_cpu": outcome.division.relay,
         "load_cpus": ", ".join(f"CPU {cpu}" for cpu in sorted(outcome.division.load)),
     }

@@ -1,7 +1,7 @@
 """The relay between generator and sink: one of our own, one that runs, or one that knows our tokens.
 
-Each way yields a Path: where to send, under which ufrags, and what can be read of the relay. What was
-installed in a relay that runs is taken away again.
+Each way yields a Path: where to send, under which ufrags, and what can be read of the relay. From a relay
+that runs our backends are taken away again; our routes end by themselves.
 """
 
 from __future__ import annotations
@@ -10,26 +10,24 @@ import os
 import resource
 import secrets
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pyfastpath.errors import ConfigError, FastpathError, SocketError
+from pyfastpath.errors import FastpathError, SocketError
 from pyfastpath.tools.admin import AdminClient
 from pyfastpath.tools.bench.cpu import Division, is_visible, used_ns
 from pyfastpath.tools.bench.load import Load
 from pyfastpath.tools.bench.options import Options, Transceiver
 from pyfastpath.tools.bench.streams import Address
-from pyfastpath.tools.own_relay import install_many, own_relay
-from pyfastpath.types import DIRECTIONS, Endpoint
+from pyfastpath.tools.live_relay import drops, install_routes, ipv4_listener
+from pyfastpath.tools.own_relay import own_relay
 from pyfastpath.wire import token
 
 BUFFER_BYTES: Final = 16 << 20
 ROUTES_SPARE: Final = 1024
 ROUTE_LIFE_S: Final = 600  # beyond the run: a relay that is asked again and again forgets by itself
-KERNEL: Final = "full_socket_buffer"  # before the relay saw it: the kernel counts that, not the relay
 UFRAG_BYTES: Final = 8  # as hex digits; ICE allows 4 to 256 characters
 
 
@@ -74,7 +72,7 @@ def of_our_own(load: Load, upstream: str, division: Division) -> Iterator[Path]:
             [relay.listen] * len(load.streams),
             ufrags,
             lambda: used_ns(relay.pid),
-            lambda: _dropped(relay.admin),
+            lambda: drops(relay.admin),
         )
 
 
@@ -83,7 +81,7 @@ def with_admin(load: Load, options: Options, seconds: float) -> Iterator[Path]:
     """A relay that runs here: our sinks become backends of it, our sessions routes, for as long as we run."""
     admin = AdminClient(options.socket)
     status = admin.get("status")
-    target = options.target or _listener(status)
+    target = options.target or ipv4_listener(status)
     names = [f"bench-{os.getpid()}-{number}" for number in range(len(load.streams))]
     ufrags = _ufrags(load.sessions)
     added: list[str] = []
@@ -93,14 +91,16 @@ def with_admin(load: Load, options: Options, seconds: float) -> Iterator[Path]:
             body |= {"assume_up": True} if options.upstream == "trunk" else {}
             admin.request("PUT", ("backends", name), body=body)
             added.append(name)
-        install_many(admin, _routes(load, ufrags, names), ttl_s=int(seconds) + ROUTE_LIFE_S)
+        life_s = int(seconds) + ROUTE_LIFE_S
+        routes = _routes(load, ufrags, names).items()
+        install_routes(admin, ({"ufrag": ufrag, "backend": name, "ttl_s": life_s} for ufrag, name in routes))
         pid = int(status["pid"])
         yield Path(
             str(target),
             [(str(target.address), target.port)] * len(load.streams),
             ufrags,
             (lambda: used_ns(pid)) if is_visible(pid) else None,
-            lambda: _dropped(admin),
+            lambda: drops(admin),
         )
     finally:
         for name in added:
@@ -157,26 +157,3 @@ def _routes(load: Load, ufrags: Sequence[str], names: Sequence[str]) -> dict[str
         routes |= dict.fromkeys(ufrags[first : first + stream.sessions], name)
         first += stream.sessions
     return routes
-
-
-def _listener(status: dict[str, Any]) -> Endpoint:
-    """The relay's first IPv4 listener; for one on every address, loopback."""
-    for text in status["listeners"]:
-        found = Endpoint.parse(text)
-        if found.family == 4:
-            return Endpoint.parse(f"127.0.0.1:{found.port}") if found.address.is_unspecified else found
-    raise ConfigError(
-        "this relay listens on no IPv4 address",
-        "Name one that leads to it: --target IP:PORT.",
-        key="--socket",
-    )
-
-
-def _dropped(admin: AdminClient) -> dict[str, int]:
-    """Drops so far by reason, both directions, and those of the kernel before the relay saw them."""
-    found: Counter[str] = Counter()
-    for shard in admin.get("counters")["shards"]:
-        found.update({KERNEL: shard["kernel_dropped"]})
-        for direction in DIRECTIONS:
-            found.update(shard[direction]["dropped"])
-    return {name: count for name, count in found.items() if count}

@@ -117,7 +117,8 @@ def card_lines(options: Options, machine: dict[str, Any]) -> list[str]:
     kind = "virtual" if machine["hypervisor"] else "bare"
     if machine["relay_cpu"] is not None:
         division = (
-            f"relays of our own on CPU {machine['relay_cpu']}, generator and sink on {machine['load_cpus']}"
+            f"relays of our own (coalesce_us {machine['coalesce_us']}) on CPU {machine['relay_cpu']}, "
+            f"generator and sink on {machine['load_cpus']}"
         )
     elif not options.own:
         division = f"generator and sink on {machine['load_cpus']}"

@@ -135,23 +135,6 @@ def test_no_relay_behind_the_socket(tmp_path):
         raise AssertionError("there is no relay")
 
 
-@pytest.mark.parametrize(
-    ("listeners", "target"),
-    [
-        (["127.0.0.1:3478"], "127.0.0.1:3478"),
-        (["[::1]:3478", "0.0.0.0:4000"], "127.0.0.1:4000"),
-        (["10.1.2.3:3478", "127.0.0.1:1"], "10.1.2.3:3478"),
-    ],
-)
-def test_the_target_is_a_listener_of_the_relay(listeners, target):
-    assert str(relays._listener({"listeners": listeners})) == target
-
-
-def test_a_relay_without_ipv4_needs_a_target():
-    with pytest.raises(ConfigError, match=r"listens on no IPv4 address\. Name one .*--target"):
-        relays._listener({"listeners": ["[::1]:3478"]})
-
-
 def test_files_are_allowed_as_far_as_they_may_be():
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     hard = before[1]

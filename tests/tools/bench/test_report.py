@@ -20,6 +20,7 @@ MACHINE = {
     "kernel": "6.1",
     "python": "3.11",
     "load": 0.5,
+    "coalesce_us": 200,
     "relay_cpu": 0,
     "load_cpus": "CPU 1",
 }
@@ -98,7 +99,10 @@ def test_the_heading_and_the_card_fit_the_run():
     )
     spread = read_options(Flags(mode="setup", pps="2k", size_dist="spread", sessions="20"))
     assert "setup, 2,000 sessions a second · 20 sessions · 172 ± 24 bytes" in report.heading(spread, MACHINE)
-    assert "relays of our own on CPU 0, generator and sink on CPU 1" in report.card_lines(options, MACHINE)[1]
+    assert (
+        "relays of our own (coalesce_us 200) on CPU 0, generator and sink on CPU 1"
+        in report.card_lines(options, MACHINE)[1]
+    )
     alone = MACHINE | {"relay_cpu": None}
     assert "share one CPU" in report.card_lines(options, alone)[1]
     assert "share" not in report.card_lines(read_options(Flags(socket="/run/x")), alone)[1]
