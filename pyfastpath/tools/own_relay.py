@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import json
 import os
 import random
 import signal
@@ -32,6 +31,7 @@ from urllib.request import urlopen
 from pyfastpath.errors import FastpathError
 from pyfastpath.tools.admin import AdminClient
 from pyfastpath.tools.edge import toml_of
+from pyfastpath.tools.live_relay import install_routes
 from pyfastpath.tools.relay_numbers import RelayNumbers, read_relay_numbers
 from pyfastpath.types import Endpoint
 
@@ -42,7 +42,6 @@ STOP_TIMEOUT_S: Final = 10.0
 POLL_S: Final = 0.03
 LOG_LINES: Final = 10
 PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-ROUTES_A_REQUEST: Final = 50_000  # a bulk install stays well below the admin API's limits
 
 
 class OwnRelayError(FastpathError):
@@ -61,26 +60,13 @@ class OwnRelay:
     pid: int
     log: Path
 
-    def install_many(self, routes: Mapping[str, str], *, ttl_s: int = 0) -> None:
-        """Install session routes: ufrag -> backend id. FastpathError when the relay refuses one."""
-        install_many(self.admin, routes, ttl_s=ttl_s)
+    def install_many(self, routes: Mapping[str, str]) -> None:
+        """Install session routes: ufrag -> backend id. RefusedError when the relay refuses one."""
+        install_routes(self.admin, ({"ufrag": ufrag, "backend": name} for ufrag, name in routes.items()))
 
     def numbers(self) -> RelayNumbers:
         """What it counted so far (published once a batch: PUBLISH_S behind at most). Not inside a loop."""
         return asyncio.run(read_relay_numbers(self.health))
-
-
-def install_many(admin: AdminClient, routes: Mapping[str, str], *, ttl_s: int = 0) -> None:
-    """Install session routes in any relay: ufrag -> backend id; ttl_s 0: the relay's own life for them."""
-    more = {"ttl_s": ttl_s} if ttl_s else {}
-    lines = [json.dumps({"ufrag": ufrag, "backend": backend} | more) for ufrag, backend in routes.items()]
-    for first in range(0, len(lines), ROUTES_A_REQUEST):
-        body = "\n".join(lines[first : first + ROUTES_A_REQUEST]).encode() + b"\n"
-        said = admin.request("POST", ("routes",), body=body)
-        if said["refused"]:
-            raise FastpathError(
-                f"the relay refused {said['refused']} of {len(lines)} routes: {_first_refusal(said)}"
-            )
 
 
 @contextmanager
@@ -195,11 +181,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _first_refusal(said: Mapping[str, Any]) -> str:
-    errors = said.get("errors") or ["no reason given"]
-    return str(errors[0].get("message", errors[0]) if isinstance(errors[0], dict) else errors[0])
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

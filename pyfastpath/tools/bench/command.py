@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
+from pyfastpath.tools import flags as flag
 from pyfastpath.tools.bench.options import Flags, read_options
 
 EXIT_CODES = (
@@ -21,54 +20,51 @@ EXIT_CODES = (
 
 # Keys are fields of Flags, then of Files; the order is that of --help.
 OPTIONS: Mapping[str, Any] = {
-    "pps": _text("--pps", "N", "Datagrams a second on a schedule (50k), or `flood`. Default: 50k."),
-    "duration_s": _seconds("--duration", "What is measured. Default: 10, of the survey 30 in all."),
-    "sessions": _text("--sessions", "N", "Clients, each with a flow of its own. Default: 1000."),
-    "ramp_s": _seconds("--ramp", "Half of it opens the sessions evenly, in the other half the rate grows."),
-    "warmup_s": _seconds("--warmup", "What does not count. Default: 1; mode setup: 0.2."),
-    "size_bytes": Annotated[
-        int | None, typer.Option("--size", metavar="BYTES", help="UDP payload. Default: 172, a voice packet.")
-    ],
-    "size_dist": _text(
+    "pps": flag.text("--pps", "N", "Datagrams a second on a schedule (50k), or `flood`. Default: 50k."),
+    "duration_s": flag.seconds("--duration", "What is measured. Default: 10, of the survey 30 in all."),
+    "sessions": flag.text("--sessions", "N", "Clients, each with a flow of its own. Default: 1000."),
+    "ramp_s": flag.seconds(
+        "--ramp", "Half of it opens the sessions evenly, in the other half the rate grows."
+    ),
+    "warmup_s": flag.seconds("--warmup", "What does not count. Default: 1; mode setup: 0.2."),
+    "size_bytes": flag.number("--size", "BYTES", "UDP payload. Default: 172, a voice packet."),
+    "size_dist": flag.text(
         "--size-dist", "fixed|spread|MIX", "spread: ± 24 bytes; a mix: sizes and shares, 172:0.9,1200:0.1."
     ),
-    "mode": _text(
+    "mode": flag.text(
         "--mode",
         "up|down|echo|setup",
         "To the backend, from it, there and back, or new sessions. Default: echo.",
     ),
-    "inject": _text(
+    "inject": flag.text(
         "--inject", "mmsg|gso|packet", "How datagrams leave; packet: raw frames, as root. Default: mmsg."
     ),
-    "upstream": _text(
+    "upstream": flag.text(
         "--upstream", "plain|trunk", "How relay and sink talk. Default: plain; mode setup: trunk."
     ),
-    "target": _text("--target", "IP:PORT", "Where clients reach the relay. Default: a relay of our own."),
-    "socket": _text(
+    "target": flag.text("--target", "IP:PORT", "Where clients reach the relay. Default: a relay of our own."),
+    "socket": flag.text(
         "--socket", "PATH", "Admin socket of a relay that runs: it gets our sink and our routes."
     ),
-    "token_key": _text(
+    "token_key": flag.text(
         "--token-key", "KID:HEX", "Routes by minted tokens instead.", variable="PYFASTPATH_TOKEN_KEYS"
     ),
-    "transceiver": _text("--transceiver", "[CLUSTER/]N[/INCARNATION]", "What the minted tokens name."),
-    "trunk_key": _text(
+    "transceiver": flag.text("--transceiver", "[CLUSTER/]N[/INCARNATION]", "What the minted tokens name."),
+    "trunk_key": flag.text(
         "--trunk-key", "ID:HEX", "The relay's trunk key, if it has one.", variable="PYFASTPATH_TRUNK_KEYS"
     ),
-    "sink": _text("--sink", "IP:PORT", "Where the relay reaches our sink. Default: a port of loopback."),
-    "source": _text("--source", "IP", "Address of the first client; the others follow it."),
-    "fail_if": Annotated[
-        list[str] | None,
-        typer.Option("--fail-if", metavar="CONDITION", help="Fail when it holds: loss>0.001. Repeatable."),
-    ],
-    "json": _file("--json", "Everything, as JSON."),
-    "csv": _file("--csv", "The figures, one line a row."),
-    "hdr": _file("--hdr", "Latency percentiles for HDR tools (.hgrm), a file for each row."),
-    "junit": _file("--junit", "Each --fail-if as a JUnit case."),
-    "markdown": _file("--markdown", "The table as Markdown."),
+    "sink": flag.text("--sink", "IP:PORT", "Where the relay reaches our sink. Default: a port of loopback."),
+    "source": flag.text("--source", "IP", "Address of the first client; the others follow it."),
+    "fail_if": flag.texts("--fail-if", "CONDITION", "Fail when it holds: loss>0.001."),
+    "json": flag.file("--json", "Everything, as JSON."),
+    "csv": flag.file("--csv", "The figures, one line a row."),
+    "hdr": flag.file("--hdr", "Latency percentiles for HDR tools (.hgrm), a file for each row."),
+    "junit": flag.file("--junit", "Each --fail-if as a JUnit case."),
+    "markdown": flag.file("--markdown", "The table as Markdown."),
 }
 
 
-@flags.with_options(OPTIONS)
+@flag.with_options(OPTIONS)
 def bench(**given: Any) -> None:
     """Measure what a relay forwards, at what cost and with what latency.
 

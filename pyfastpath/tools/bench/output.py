@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from pyfastpath import __version__
 from pyfastpath.config import RelayConfig
-from pyfastpath.errors import ConfigError
 from pyfastpath.tools.bench import report
 from pyfastpath.tools.bench.figures import Row, invalid
 from pyfastpath.tools.bench.latency import hgrm
 from pyfastpath.tools.bench.options import Options
 from pyfastpath.tools.bench.run import Outcome
+from pyfastpath.tools.flags import check_folders, write
 from pyfastpath.tools.machine import card, commit
 
 PASS: Final = 0
@@ -36,13 +36,8 @@ class Files:
     markdown: Path | None = None
 
     def check(self) -> None:
-        """Before the run: a minute of measuring must not end at a folder that is not there. ConfigError."""
-        for field in fields(self):
-            path: Path | None = getattr(self, field.name)
-            if path is not None and not path.parent.is_dir():
-                raise ConfigError(
-                    f"there is no folder {path.parent}", "Create it, or name another.", key=f"--{field.name}"
-                )
+        """ConfigError before the run, for a file that could not be written after it."""
+        check_folders({f"--{field.name}": getattr(self, field.name) for field in fields(self)})
 
 
 def finish(options: Options, outcome: Outcome, files: Files, *, seconds: float) -> int:
@@ -113,10 +108,7 @@ def _write(
     if files.hdr is not None:
         texts |= _hdr(files.hdr, rows)
     for path, text in texts.items():
-        try:
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"cannot write {path}: {error.strerror}", "Name another file.") from None
+        write(path, text)
 
 
 def _hdr(path: Path, rows: Sequence[Row]) -> dict[Path, str]:

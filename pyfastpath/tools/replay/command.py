@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 
 from pyfastpath.errors import ConfigError, SocketError
+from pyfastpath.tools import flags as flag
 from pyfastpath.tools.junit import junit
 from pyfastpath.tools.replay.options import Flags, read_flags
 from pyfastpath.tools.replay.report import Outcome, to_cases, to_document, to_text
@@ -23,69 +23,52 @@ EXIT_CODES: Final = (
 )
 
 
-def _text(flag: str, metavar: str, said: str, variable: str | None = None) -> Any:
-    return Annotated[str | None, typer.Option(flag, metavar=metavar, help=said, envvar=variable)]
-
-
-def _texts(flag: str, metavar: str, said: str) -> Any:
-    return Annotated[list[str] | None, typer.Option(flag, metavar=metavar, help=f"{said} Repeatable.")]
-
-
-def _number(flag: str, metavar: str, said: str) -> Any:
-    return Annotated[int | None, typer.Option(flag, metavar=metavar, help=said)]
-
-
-def _switch(flag: str, said: str) -> Any:
-    return Annotated[bool | None, typer.Option(flag, help=said)]
-
-
-def _file(flag: str, said: str) -> Any:
-    return Annotated[Path | None, typer.Option(flag, metavar="FILE", help=said)]
-
-
 # Every flag, by the name of its field in Flags; those of files that are written stand at the end.
 OPTIONS: Final[Mapping[str, Any]] = {
-    "target": _text("--target", "IP:PORT", "The relay, where it is not one of our own."),
-    "socket": _text("--socket", "PATH", "Admin socket of a relay that runs: it gets backends and routes."),
-    "self_test": _switch("--self-test", "Start a relay for this run (as without --target and --socket)."),
-    "sessions": _number("--sessions", "N", "Sessions, spread over the calls. Default: one a call."),
-    "speed": _text("--speed", "1x|10x|max", "Recorded time, faster, or as fast as it goes. Default: 1x."),
-    "loop": _number("--loop", "N", "Play it N times, with new sessions each time."),
-    "limit": _number("--limit", "DATAGRAMS", "Play only the first ones of the capture."),
-    "seed": _number("--seed", "S", "Of the moments at which sessions begin. Default: 0."),
-    "preload": _switch("--preload", "Read the capture into memory first."),
-    "passwords": _file("--passwords", "JSON lines: server_ufrag, server_pwd, client_ufrag, client_pwd."),
-    "password": _texts("--password", "UFRAG=PWD", "ICE password of one side."),
-    "token_key": _text(
-        "--token-key", "KID:HEX", "Mint ufrags as tokens; with --transceiver.", "PYFASTPATH_TOKEN_KEYS"
+    "target": flag.text("--target", "IP:PORT", "The relay, where it is not one of our own."),
+    "socket": flag.text(
+        "--socket", "PATH", "Admin socket of a relay that runs: it gets backends and routes."
     ),
-    "transceiver": _text("--transceiver", "[CLUSTER/]N[/INCARNATION]", "What our tokens name."),
-    "trunk_key": _text("--trunk-key", "ID:HEX", "Key of a tagged trunk.", "PYFASTPATH_TRUNK_KEYS"),
-    "upstream": _text("--upstream", "plain|trunk", "How the relay talks to our backends. Default: plain."),
-    "backends": _number("--backends", "K", "How many backends share the sessions. Default: 2."),
-    "sink": _texts("--sink", "IP:PORT", "Where the relay reaches a backend of ours. Default: loopback."),
-    "source": _text("--source", "IP", "Address of the first client; the others follow it."),
-    "server": _text("--server", "IP:PORT", "Who is the server in the capture; port 0: whatever its port."),
-    "fail_if": _texts("--fail-if", "CONDITION", "Fail when it holds: 'loss>0.001', 'p99_us>200'."),
-    "json": _file("--json", "Everything, as JSON."),
-    "junit": _file("--junit", "Each rule and --fail-if as a JUnit case."),
+    "self_test": flag.switch("--self-test", "Start a relay for this run (as without --target and --socket)."),
+    "sessions": flag.number("--sessions", "N", "Sessions, spread over the calls. Default: one a call."),
+    "speed": flag.text("--speed", "1x|10x|max", "Recorded time, faster, or as fast as it goes. Default: 1x."),
+    "loop": flag.number("--loop", "N", "Play it N times, with new sessions each time."),
+    "limit": flag.number("--limit", "DATAGRAMS", "Play only the first ones of the capture."),
+    "seed": flag.number("--seed", "S", "Of the moments at which sessions begin. Default: 0."),
+    "preload": flag.switch("--preload", "Read the capture into memory first."),
+    "passwords": flag.file("--passwords", "JSON lines: server_ufrag, server_pwd, client_ufrag, client_pwd."),
+    "password": flag.texts("--password", "UFRAG=PWD", "ICE password of one side."),
+    "token_key": flag.text(
+        "--token-key",
+        "KID:HEX",
+        "Mint ufrags as tokens; with --transceiver.",
+        variable="PYFASTPATH_TOKEN_KEYS",
+    ),
+    "transceiver": flag.text("--transceiver", "[CLUSTER/]N[/INCARNATION]", "What our tokens name."),
+    "trunk_key": flag.text(
+        "--trunk-key", "ID:HEX", "Key of a tagged trunk.", variable="PYFASTPATH_TRUNK_KEYS"
+    ),
+    "upstream": flag.text(
+        "--upstream", "plain|trunk", "How the relay talks to our backends. Default: plain."
+    ),
+    "backends": flag.number("--backends", "K", "How many backends share the sessions. Default: 2."),
+    "sink": flag.texts("--sink", "IP:PORT", "Where the relay reaches a backend of ours. Default: loopback."),
+    "source": flag.text("--source", "IP", "Address of the first client; the others follow it."),
+    "server": flag.text(
+        "--server", "IP:PORT", "Who is the server in the capture; port 0: whatever its port."
+    ),
+    "fail_if": flag.texts("--fail-if", "CONDITION", "Fail when it holds: 'loss>0.001', 'p99_us>200'."),
+    "json": flag.file("--json", "Everything, as JSON."),
+    "junit": flag.file("--junit", "Each rule and --fail-if as a JUnit case."),
 }
 
 
-def _with_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command its FILE and the flags of OPTIONS."""
-    file = Annotated[Path, typer.Argument(metavar="FILE", help="pcap or pcapng.", show_default=False)]
-    parameters = [inspect.Parameter("file", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=file)]
-    parameters += [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in OPTIONS.items()
-    ]
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {item.name: item.annotation for item in parameters}
-    return command
-
-
-@_with_options
+@flag.with_options(
+    OPTIONS,
+    arguments={
+        "file": Annotated[Path, typer.Argument(metavar="FILE", help="pcap or pcapng.", show_default=False)]
+    },
+)
 def replay(**given: Any) -> None:
     """Play a capture of real calls through a relay, both sides of it, and judge every datagram.
 
@@ -104,21 +87,20 @@ def replay(**given: Any) -> None:
     if "passwords" in flags:
         flags["password_lines"] = _lines(flags["passwords"])
         flags["passwords"] = str(flags["passwords"])
-    outcome = _play(Flags(**flags), [place for place in (json_file, junit_file) if place])
+    outcome = _play(Flags(**flags), {"--json": json_file, "--junit": junit_file})
     print(to_text(outcome))
     if json_file:
-        _write(json_file, json.dumps(to_document(outcome), indent=2) + "\n")
+        flag.write(json_file, json.dumps(to_document(outcome), indent=2) + "\n")
     if junit_file:
-        _write(junit_file, _junit(outcome))
+        flag.write(junit_file, _junit(outcome))
     raise typer.Exit(outcome.exit_code)
 
 
-def _play(flags: Flags, files: list[Path]) -> Outcome:
+def _play(flags: Flags, files: Mapping[str, Path | None]) -> Outcome:
     """Replay, once everything that was named on the command line is known to be usable."""
     wishes = read_flags(flags, wall_s=int(time.time()))
     _check_readable(flags.file)
-    for file in files:
-        _write(file, "")
+    flag.check_folders(files)
     # The data plane is loaded by whoever plays, not by every command.
     from pyfastpath.tools.replay.run import replay as play
 
@@ -150,13 +132,6 @@ def _check_readable(file: Path) -> None:
             pass
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}", "Name a pcap or pcapng file.") from None
-
-
-def _write(file: Path, text: str) -> None:
-    try:
-        file.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write {file}: {error.strerror}", "Name a writable file.") from None
 
 
 def _show_progress(counters: Mapping[str, Any]) -> None:

@@ -9,6 +9,14 @@ from pathlib import Path
 from typing import Final, cast
 
 from pyfastpath.errors import ConfigError
+from pyfastpath.tools.flag_values import (
+    one_of,
+    read_endpoint,
+    read_ipv4,
+    read_token_key,
+    read_transceiver,
+    read_trunk_key,
+)
 from pyfastpath.tools.gate import Gate, parse_gates
 from pyfastpath.tools.replay.casting import ROLES_MAX
 from pyfastpath.tools.replay.credentials import Credentials, parse_credentials
@@ -25,7 +33,6 @@ TURNS_MAX: Final = 10_000
 FIRST_SOURCE: Final = "127.2.0.1"  # of the clients; addresses in 127/8 need no set-up
 UPSTREAMS: Final = ("plain", "trunk")
 _SPEED: Final = re.compile(r"(\d+(?:\.\d+)?)x?")
-_HEX16: Final = r"[0-9a-fA-F]{32}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,34 +90,30 @@ class Wishes:
 def read_flags(flags: Flags, *, wall_s: int) -> Wishes:
     """Check every flag, alone and together. ConfigError names the first that cannot be. wall_s: Unix time."""
     _check_together(flags)
-    ends_at = tuple(_endpoint("--sink", text) for text in flags.sink)
+    ends_at = tuple(read_endpoint("--sink", text) for text in flags.sink)
     backends = _count("--backends", flags.backends or len(ends_at) or BACKENDS_DEFAULT, 1, BACKENDS_MAX)
     if ends_at and len(ends_at) != backends:
         raise ConfigError(
             f"{backends} backends at {len(ends_at)} addresses", "Give one --sink a backend.", key="--sink"
         )
-    if flags.upstream not in UPSTREAMS:
-        raise ConfigError(
-            f"{flags.upstream!r} is unknown", f"Choose {', '.join(UPSTREAMS)}.", key="--upstream"
-        )
     return Wishes(
         file=flags.file,
         credentials=parse_credentials(flags.password_lines, flags.password, file=flags.passwords),
-        server=_endpoint("--server", flags.server) if flags.server else None,
+        server=read_endpoint("--server", flags.server) if flags.server else None,
         limit=_count("--limit", flags.limit, 0, 1 << 40),
         preload=flags.preload,
         sessions=_count("--sessions", flags.sessions, 0, ROLES_MAX),
         turns=_count("--loop", flags.loop, 1, TURNS_MAX),
         speed=read_speed(flags.speed),
         seed=flags.seed,
-        mode=cast(Mode, flags.upstream),
+        mode=cast(Mode, one_of("--upstream", flags.upstream, UPSTREAMS)),
         backends=backends,
         ends_at=ends_at,
-        target=_ipv4("--target", flags.target) if flags.target else None,
+        target=read_ipv4("--target", flags.target) if flags.target else None,
         socket=flags.socket,
         mints=_mints(flags, backends, wall_s + LIFETIME_DEFAULT_S) if flags.transceiver else (),
-        trunk_key=_trunk_key(flags.trunk_key) if flags.trunk_key else None,
-        source=str(_ipv4("--source", f"{flags.source}:0").address) if flags.source else FIRST_SOURCE,
+        trunk_key=read_trunk_key(flags.trunk_key),
+        source=str(read_ipv4("--source", f"{flags.source}:0").address) if flags.source else FIRST_SOURCE,
         gates=tuple(parse_gates(flags.fail_if, FIGURES)),
     )
 
@@ -131,52 +134,13 @@ def _count(flag: str, number: int, least: int, most: int) -> int:
     return number
 
 
-def _endpoint(flag: str, text: str) -> Endpoint:
-    try:
-        return Endpoint.parse(text)
-    except ValueError as error:
-        raise ConfigError(str(error), "Write it as 192.0.2.1:3478.", key=flag) from None
-
-
-def _ipv4(flag: str, text: str) -> Endpoint:
-    found = _endpoint(flag, text)
-    if found.family == 6:
-        raise ConfigError(
-            f"{found} is IPv6", "Clients of a replay speak IPv4: name such an address.", key=flag
-        )
-    return found
-
-
 def _mints(flags: Flags, backends: int, expires_s: int) -> tuple[TokenMint, ...]:
     """Backend 0 is the transceiver that was named, the others follow by number."""
-    key = re.fullmatch(rf"([0-6]):({_HEX16})", flags.token_key.split(",")[-1].strip())
-    if key is None:
-        raise ConfigError(
-            "minting tokens takes a key",
-            "Pass --token-key KID:HEX, a key id 0 to 6 and 32 hex digits, or set PYFASTPATH_TOKEN_KEYS.",
-            key="--token-key",
-        )
-    numbers = re.fullmatch(r"(?:(\d+)/)?(\d+)(?:/(\d+))?", flags.transceiver)
-    cluster, number, incarnation = (int(text or 0) for text in numbers.groups()) if numbers else (-1, 0, 0)
-    if not (0 <= cluster <= 4095 and number + backends <= 65_536 and incarnation <= 15):
-        raise ConfigError(
-            f"{flags.transceiver!r} names no transceiver",
-            "Write its number, or CLUSTER/NUMBER, or CLUSTER/NUMBER/INCARNATION.",
-            key="--transceiver",
-        )
+    kid, key = read_token_key(flags.token_key)
+    cluster, number, incarnation = read_transceiver(flags.transceiver, backends)
     return tuple(
-        TokenMint(bytes.fromhex(key[2]), int(key[1]), cluster, number + place, incarnation, expires_s)
-        for place in range(backends)
+        TokenMint(key, kid, cluster, number + place, incarnation, expires_s) for place in range(backends)
     )
-
-
-def _trunk_key(text: str) -> tuple[int, bytes]:
-    match = re.fullmatch(rf"([0-3]):({_HEX16})", text.rsplit(",", maxsplit=1)[-1].strip())
-    if match is None:
-        raise ConfigError(
-            "this is no trunk key", "Write ID:HEX, an id 0 to 3 and 32 hex digits.", key="--trunk-key"
-        )
-    return int(match[1]), bytes.fromhex(match[2])
 
 
 def _check_together(flags: Flags) -> None:

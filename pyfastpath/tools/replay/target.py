@@ -6,7 +6,6 @@ again at the end; routes have a short life. With tokens nothing is entered: the 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -15,11 +14,11 @@ from typing import Any, Final, Protocol
 
 from pyfastpath.errors import FastpathError
 from pyfastpath.tools.admin import AdminClient
+from pyfastpath.tools.live_relay import drops, install_routes, ipv4_listener
 from pyfastpath.tools.own_relay import own_relay
 from pyfastpath.tools.replay.names import TokenMint
-from pyfastpath.types import DIRECTIONS, Endpoint, Mode
+from pyfastpath.types import Endpoint, Mode
 
-ROUTES_A_REQUEST: Final = 20_000
 ROUTE_TTL_S: Final = 600  # of routes that no flow has used: what a run that was killed leaves behind
 PLAIN_PORTS_MAX: Final = 60_000
 SHARDS: Final = 2  # so that flows are looked up in a sibling's table too
@@ -85,7 +84,7 @@ def own_target(
             "a relay of its own",
             relay.listen,
             lambda routes: _install(relay.admin, names, routes),
-            lambda: _drops(relay.admin),
+            lambda: drops(relay.admin),
         )
 
 
@@ -97,8 +96,8 @@ def live_target(
 
     UnreachableError when it does not answer, AdminError when it refuses.
     """
-    status = admin.get("status")
-    where = listen or _listener(status, admin)
+    status = admin.get("status")  # nobody there: said before anything is entered
+    where = listen or _pair(ipv4_listener(status))
     names = [f"replay-{run}-{place}" for place in range(len(ends))]
     try:
         for name, end in zip(names, ends, strict=True):
@@ -107,7 +106,7 @@ def live_target(
             f"the relay at {where[0]}:{where[1]}",
             where,
             lambda routes: _install(admin, names, routes),
-            lambda: _drops(admin),
+            lambda: drops(admin),
         )
     finally:
         for name in names:
@@ -125,6 +124,10 @@ def token_target(listen: tuple[str, int]) -> Target:
     return Target(f"the relay at {listen[0]}:{listen[1]}", listen, nothing, lambda: None)
 
 
+def _pair(end: Endpoint) -> tuple[str, int]:
+    return str(end.address), end.port
+
+
 def _table(name: str, end: End, mode: Mode) -> dict[str, Any]:
     host, port = end.address[:2]
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -132,45 +135,11 @@ def _table(name: str, end: End, mode: Mode) -> dict[str, Any]:
 
 
 def _install(admin: AdminClient, names: Sequence[str], routes: Iterable[Route]) -> None:
-    lines: list[str] = []
-    for route in routes:
-        line: dict[str, Any] = {
-            "ufrag": route.ufrag,
-            "backend": names[route.backend],
-            "ttl_s": ROUTE_TTL_S,
-        }
-        lines.append(json.dumps(line | ({"session": route.session} if route.session else {})))
-        if len(lines) == ROUTES_A_REQUEST:
-            _post(admin, lines)
-            lines.clear()
-    if lines:
-        _post(admin, lines)
-
-
-def _post(admin: AdminClient, lines: Sequence[str]) -> None:
-    said = admin.request("POST", ("routes",), body=("\n".join(lines) + "\n").encode())
-    if said["refused"]:
-        first = (said.get("errors") or ["no reason given"])[0]
-        why = first.get("message", first) if isinstance(first, dict) else first
-        raise FastpathError(f"the relay refused {said['refused']} of {len(lines)} routes: {why}")
-
-
-def _listener(status: Any, admin: AdminClient) -> tuple[str, int]:
-    """The first address over IPv4 where the relay listens."""
-    for text in status["listeners"]:
-        end = Endpoint.parse(text)
-        if end.family == 4:
-            return ("127.0.0.1" if end.address.is_unspecified else str(end.address)), end.port
-    raise FastpathError(
-        f"the relay at {admin.where} listens on no IPv4 address", "Clients of a replay speak IPv4."
+    install_routes(
+        admin,
+        (
+            {"ufrag": route.ufrag, "backend": names[route.backend], "ttl_s": ROUTE_TTL_S}
+            | ({"session": route.session} if route.session else {})
+            for route in routes
+        ),
     )
-
-
-def _drops(admin: AdminClient) -> Counter[str]:
-    """What it dropped so far, by reason, in all shards and directions."""
-    found: Counter[str] = Counter()
-    for shard in admin.get("counters")["shards"]:
-        for direction in DIRECTIONS:
-            found.update(shard[direction]["dropped"])
-        found["by the kernel, before the relay"] += shard["kernel_dropped"]
-    return +found

@@ -51,7 +51,7 @@ def test_nothing_to_play_ends_with_2(
         (["."], "cannot read .: Is a directory"),
         ([str(PCAP), "--speed", "warp"], "--speed: 'warp'"),
         ([str(PCAP), "--passwords", "nowhere.jsonl"], "--passwords: cannot read nowhere.jsonl"),
-        ([str(PCAP), "--json", "nowhere/x.json"], "cannot write nowhere/x.json"),
+        ([str(PCAP), "--json", "nowhere/x.json"], "--json: there is no folder nowhere"),
         ([str(PCAP), "--fail-if", "p98_us>1"], "there is no figure 'p98_us'"),
         ([str(PCAP), "--server", "203.0.113.1:1"], "no WebRTC call that could be replayed"),
     ],

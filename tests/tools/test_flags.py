@@ -1,0 +1,67 @@
+"""Flags as a table: a command gets what was given by name, and its files are known to be writable before."""
+
+from typing import Annotated, Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from pyfastpath.errors import ConfigError
+from pyfastpath.tools import flags as flag
+
+OPTIONS = {
+    "name": flag.text("--name", "TEXT", "A name.", variable="SOME_NAME"),
+    "more": flag.texts("--more", "TEXT", "Another."),
+    "count": flag.number("--count", "N", "How many."),
+    "wait_s": flag.seconds("--wait", "How long."),
+    "loud": flag.switch("--loud", "Loudly."),
+    "out": flag.file("--out", "Where to."),
+}
+
+
+def call(*arguments: str, **environment: str) -> dict[str, Any]:
+    """What the command gets for these words on the command line."""
+    got: dict[str, Any] = {}
+    app = typer.Typer()
+
+    @app.command()
+    @flag.with_options(OPTIONS, arguments={"what": Annotated[str, typer.Argument()]})
+    def command(**given: Any) -> None:
+        got.update(given)
+
+    done = CliRunner().invoke(app, arguments, env=environment)
+    assert done.exit_code == 0, done.output
+    return got
+
+
+def test_what_is_not_given_is_none():
+    assert call("it") == dict.fromkeys(OPTIONS) | {"what": "it"}
+
+
+def test_everything_by_its_name(tmp_path):
+    said = ["--more", "a", "--more", "b", "--count", "3", "--wait", "1.5", "--loud", "--out", str(tmp_path)]
+    assert call("it", *said, SOME_NAME="of the environment") == {
+        "what": "it",
+        "name": "of the environment",
+        "more": ["a", "b"],
+        "count": 3,
+        "wait_s": 1.5,
+        "loud": True,
+        "out": tmp_path,
+    }
+
+
+def test_files_are_written_where_there_is_a_folder(tmp_path):
+    flag.check_folders({"--json": tmp_path / "run.json", "--csv": None})
+    flag.write(tmp_path / "run.json", "µ\n")
+    assert (tmp_path / "run.json").read_text(encoding="utf-8") == "µ\n"
+
+
+def test_a_missing_folder_is_told_before_the_run(tmp_path):
+    with pytest.raises(ConfigError, match=r"--json: there is no folder .*gone\. Create it"):
+        flag.check_folders({"--json": tmp_path / "gone" / "run.json"})
+
+
+def test_what_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(ConfigError, match="Is a directory"):
+        flag.write(tmp_path, "")
