@@ -360,7 +360,9 @@ async def _get_capture(request: web.Request) -> web.StreamResponse:
 
 async def _delete_capture(request: web.Request) -> web.Response:
     if not request.app[CAPTURES].end():
-        raise RouteError("no capture runs.", "GET /v1/capture begins one.", code="not_found")
+        raise RouteError(
+            "no capture runs.", "pyfastpath capture -o FILE begins one (GET /v1/capture).", code="not_found"
+        )
     return web.Response(status=204)
 
 
@@ -388,7 +390,7 @@ def _client(query: dict[str, str]) -> Endpoint | None:
     try:
         return Endpoint(canonical(ip_address(query.get("client", "").strip("[]"))), 0)
     except ValueError:
-        return _endpoint(query, "client")
+        return _endpoint(query, "client", hint="Give an IP address, or ip:port.")
 
 
 # ---- what requests say ------------------------------------------------------------------------------
@@ -445,10 +447,10 @@ def _number(text: str, name: str, low: int, high: int) -> int:
     return int(text)
 
 
-def _endpoint(query: dict[str, str], name: str) -> Endpoint | None:
+def _endpoint(query: dict[str, str], name: str, *, hint: str = "Give ip:port.") -> Endpoint | None:
     if not query.get(name):
         return None
     try:
         return Endpoint.parse(query[name])
     except ValueError as error:
-        raise RouteError(f"{name}: {error}.", "Give ip:port.", code="bad_request") from None
+        raise RouteError(f"{name}: {error}.", hint, code="bad_request") from None

@@ -77,7 +77,7 @@ class Captures:
         if self._running is not None:
             raise RouteError(
                 "a capture runs already.",
-                "Wait for its end, or end it: DELETE /v1/capture (pyfastpath ctl capture --end).",
+                "Wait for its end, or end it: pyfastpath capture --end (DELETE /v1/capture).",
                 code="conflict",
             )
         self._running = Capture(self._control, wanted, ended=self._forget)

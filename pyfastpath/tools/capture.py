@@ -36,11 +36,11 @@ Ufrag = Annotated[str, typer.Option(metavar="UFRAG", help="Only flows of this se
 Client = Annotated[str, typer.Option(metavar="IP[:PORT]", help="Only this client's address.")]
 Backend = Annotated[str, typer.Option(metavar="ID", help="Only flows to this backend.")]
 Full = Annotated[
-    bool, typer.Option("--full", help="Payloads too: of media they are encrypted, of a data channel as well.")
+    bool, typer.Option("--full", help="Payloads too: media and data channels, encrypted as they are.")
 ]
-Snap = Annotated[int, typer.Option(min=1, max=2048, help="Bytes of a datagram at most.")]
+Snap = Annotated[int, typer.Option(min=1, max=2048, metavar="BYTES", help="Bytes of a datagram at most.")]
 Duration = Annotated[int, typer.Option(min=1, max=3600, metavar="SECONDS", help="How long.")]
-MaxBytes = Annotated[int, typer.Option(min=4096, help="Size of the file at most.")]
+MaxBytes = Annotated[int, typer.Option(min=4096, metavar="BYTES", help="Size of the file at most.")]
 End = Annotated[bool, typer.Option("--end", help="End the capture that runs, whoever began it.")]
 
 
@@ -94,6 +94,8 @@ def run(client: AdminClient, output: str, wanted: Request, *, end: bool = False)
         _opened(output) as file,
         _ending_well(client),
     ):
+        if sys.stderr.isatty():
+            print(f"capturing for {wanted.duration_s} s at most; Ctrl-C ends it", file=sys.stderr)
         _copy(reply, file, blocks, client.where)
     print(_summary(blocks, output), file=sys.stderr)
 
@@ -171,6 +173,8 @@ def _summary(blocks: Blocks, output: str) -> str:
     name = "standard output" if output == STANDARD_OUTPUT else output
     lost = (blocks.asked_for or 0) - blocks.packets
     said = f"{name}: {blocks.packets} datagrams"
+    if not blocks.packets and not lost:
+        said += "; nothing went by that was asked for (pyfastpath ctl flows shows who is there)"
     if lost > 0:
         said += f", {lost} more are not in it: this reader was too slow, or the file is full"
     return said
