@@ -1,10 +1,8 @@
-"""CPU time of a process and all it started, or of a whole core, in nanoseconds; and which CPU does what."""
+"""CPU time of a whole core in nanoseconds, and which CPU does what in a benchmark."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 RELAY_CPU = 0
@@ -12,31 +10,6 @@ LOAD_CPU = 1
 TIMER_LIST = Path("/proc/timer_list")
 IDLE_FIELDS = ("idle_sleeptime", "iowait_sleeptime")
 TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
-
-
-def tree(pid: int) -> list[int]:
-    """The process and all its descendants."""
-    found = [pid]
-    for task in _tasks(pid):
-        try:
-            children = (task / "children").read_text().split()
-        except OSError:
-            continue
-        for child in children:
-            found += tree(int(child))
-    return found
-
-
-def used_ns(pid: int) -> int:
-    """Nanoseconds on a CPU of every living thread of the tree: field 1 of schedstat."""
-    total = 0
-    for process in tree(pid):
-        for task in _tasks(process):
-            try:
-                total += int((task / "schedstat").read_text().split()[0])
-            except (OSError, IndexError):
-                continue
-    return total
 
 
 def busy_ns(cpu: int) -> int:
@@ -73,17 +46,6 @@ def idle_ns(timer_list: str, cpu: int) -> int:
     return sum(found.values())
 
 
-@contextmanager
-def pinned(*cpus: int) -> Iterator[None]:
-    """What starts inside inherits these CPUs and no other."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cpus)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
 def _stat(cpu: int) -> list[int]:
     """user nice system idle iowait irq softirq steal … of one CPU since the start, in ticks."""
     for line in Path("/proc/stat").read_text().splitlines():
@@ -91,10 +53,3 @@ def _stat(cpu: int) -> list[int]:
         if name == f"cpu{cpu}":
             return list(map(int, fields))
     raise ValueError(f"this machine has no CPU {cpu}: a benchmark needs two")
-
-
-def _tasks(pid: int) -> list[Path]:
-    try:
-        return list(Path(f"/proc/{pid}/task").iterdir())
-    except OSError:
-        return []

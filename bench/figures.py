@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-HEADROOM = 0.8  # a flood nearer to the generator's own rate than this was limited by the generator
-PACE_KEPT = 0.99  # a schedule that was missed by more is no schedule
+from pyfastpath.tools.bench.figures import HEADROOM, RATE_HELD
+
 LOSS_MAX = 0.001  # a paced run that lost more was not carried; below, the cost of a datagram is the same
 CARRIED = (
     0.95  # of a schedule: a relay that brought less was saturated, and batches as it would not otherwise
@@ -65,7 +65,7 @@ def faults(sample: Sample) -> list[str]:
     found = [f"{what} {sample[what]}" for what in ("duplicates", "misrouted") if sample[what]]
     if sample["lost"] > LOSS_MAX * max(1, sample["sent"]):
         found.append(f"lost {sample['lost'] / max(1, sample['sent']):.1%}")
-    if sample["rate_pps"] and sample["sent_pps"] < PACE_KEPT * sample["rate_pps"]:
+    if sample["rate_pps"] and sample["sent_pps"] < RATE_HELD * sample["rate_pps"]:
         found.append("the generator could not hold its rate")
     if not sample["forwarded"]:
         return [*found, "nothing arrived"]
@@ -131,7 +131,7 @@ def overloaded(result: Result) -> list[str]:
     reasons = [
         f"{topology}, {workload}: the generator sent {sent:,.0f} of {several[0]['rate_pps']:,} a second"
         for (topology, workload), several in found.items()
-        if (sent := median(each["sent_pps"] for each in several)) < PACE_KEPT * several[0]["rate_pps"]
+        if (sent := median(each["sent_pps"] for each in several)) < RATE_HELD * several[0]["rate_pps"]
     ]
     if all(each["contestant"] == NOBODY for each in result["samples"]):
         reasons.append("no relay was measured")

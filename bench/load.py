@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import time
@@ -14,18 +13,17 @@ from fastpath.sink import Sink
 from fastpath.trunk_sink import TrunkSink
 
 from bench.contestants.contract import Running
-from bench.cpu import RELAY_CPU, busy_ns, spare_ns, used_ns
+from bench.cpu import RELAY_CPU, busy_ns, spare_ns
 from bench.topology import Topology
+from pyfastpath.tools.bench.cpu import used_ns
+from pyfastpath.tools.bench.options import WINDOW
+from pyfastpath.tools.bench.threads import NAP_US, sleep_exactly
 
-WINDOW = 512  # more in flight than this and a flood loses datagrams in buffers nobody meant to measure
-NAP_US = 100  # generator and sink share one CPU: short sleeps instead of a wake-up for each datagram
 SETUP_TIMEOUT_MS = 8000
 RUN_LIMIT_MS = 60_000
 DRAIN_MS = 1000
 EXTRA_MS = 200  # the load goes on this much longer than we look
-PR_SET_TIMERSLACK = 29
 CURVE = [*(number / 100 for number in range(1, 100)), 0.995, 0.999, 0.9995]
-LIBC = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,7 @@ class Load:
 
     def _generate(self, shape: Shape, seconds: float) -> None:
         if not shape.naps:
-            LIBC.prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)  # this thread's alone: its sleeps end when they should
+            sleep_exactly()
         self.generator.run(
             echo=shape.echo,
             rate_pps=shape.rate_pps,

@@ -29,7 +29,8 @@ from typing import Any
 from fastpath.generator import Generator
 from fastpath.trunk_sink import TrunkSink
 
-from bench.cpu import LOAD_CPU, RELAY_CPU, pinned, used_ns
+from bench.cpu import LOAD_CPU, RELAY_CPU
+from pyfastpath.tools.bench.cpu import pinned, used_ns
 from pyfastpath.wire.token import mint
 from tests.support.relay import Relay, free_port, running_relay
 

@@ -20,7 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.cpu import RELAY_CPU, pinned
+from bench.cpu import RELAY_CPU
+from pyfastpath.tools.bench.cpu import pinned
 
 CLONE_NEWNET = 0x40000000
 NAMESPACES = Path("/run/netns")

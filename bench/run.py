@@ -26,7 +26,7 @@ from bench.contestants import Contestant, Running, able
 from bench.cpu import LOAD_CPU, RELAY_CPU, busy_ns
 from bench.figures import NOBODY, overloaded
 from bench.leaves import micro
-from bench.load import WINDOW, Load, Shape
+from bench.load import Load, Shape
 from bench.newcomers import newcomers
 from bench.publish import publish
 from bench.record import Record, Turn
@@ -44,6 +44,7 @@ from bench.scenarios import (
     rated,
 )
 from bench.topology import NAMES, Topology, raised_buffers, topology
+from pyfastpath.tools.bench.options import WINDOW
 from pyfastpath.tools.machine import card, commit
 
 ROOT = Path(__file__).parent.parent

@@ -28,7 +28,8 @@ from typing import Any
 from bench.calls.load import Load, Window
 from bench.calls.servers import SERVER_CPU, Server, aiortc, fastpath, used_ms, waited_ms
 from bench.calls.tables import capacity_report
-from bench.cpu import LOAD_CPU, used_ns
+from bench.cpu import LOAD_CPU
+from pyfastpath.tools.bench.cpu import used_ns
 from pyfastpath.tools.machine import card, commit, versions
 
 ROOT = Path(__file__).parent.parent.parent

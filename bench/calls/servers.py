@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.cpu import LOAD_CPU, pinned
+from bench.cpu import LOAD_CPU
 from bench.cpu import RELAY_CPU as SERVER_CPU
+from pyfastpath.tools.bench.cpu import pinned
 from pyfastpath.wire import token
 from tests.support import http
 from tests.support.child import running_child

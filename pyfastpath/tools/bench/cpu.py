@@ -25,8 +25,8 @@ def divide(cpus: frozenset[int]) -> Division:
 
 
 @contextmanager
-def confined(cpus: frozenset[int]) -> Iterator[None]:
-    """The calling thread, and every thread it starts meanwhile, runs on these CPUs."""
+def pinned(*cpus: int) -> Iterator[None]:
+    """The calling thread, and every thread and process it starts meanwhile, runs on these CPUs alone."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cpus)
     try:

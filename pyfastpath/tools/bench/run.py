@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from pyfastpath.tools.bench.cpu import Division, confined, divide
+from pyfastpath.tools.bench.cpu import Division, divide, pinned
 from pyfastpath.tools.bench.figures import Row
 from pyfastpath.tools.bench.options import Options
 from pyfastpath.tools.bench.progress import Progress
@@ -23,10 +23,9 @@ class Outcome:
 
 def run(options: Options, progress: Progress) -> Outcome:
     """Everything that was asked for. UnreachableError when nobody answers at all."""
-    division = divide(frozenset(os.sched_getaffinity(0)))
-    if not options.own:
-        # Where that relay runs is its own affair: the load takes the CPUs it was given.
-        division = Division(None, division.load | frozenset(os.sched_getaffinity(0)))
+    cpus = frozenset(os.sched_getaffinity(0))
+    # Where a relay that is not ours runs is its own affair: the load takes the CPUs it was given.
+    division = divide(cpus) if options.own else Division(None, cpus)
     measure = survey if options.survey else workload
-    with confined(division.load):
+    with pinned(*division.load):
         return Outcome(measure(options, division, progress), division)

@@ -83,9 +83,9 @@ def stop_sink(stream: Stream) -> None:
 
 
 def _threads(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=count, initializer=_sleep_exactly)
+    return ThreadPoolExecutor(max_workers=count, initializer=sleep_exactly)
 
 
-def _sleep_exactly() -> None:
+def sleep_exactly() -> None:
     """This thread's naps last as long as they say: the kernel otherwise adds up to 50 us to each."""
     _libc.prctl(PR_SET_TIMERSLACK, 1, 0, 0, 0)

@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 
-from pyfastpath.tools.bench.cpu import Division, confined, divide, is_visible, used_ns
+from pyfastpath.tools.bench.cpu import Division, divide, is_visible, pinned, used_ns
 
 BUSY_CHILD = """
 import subprocess, sys, time
@@ -24,13 +24,13 @@ def test_the_relay_has_a_cpu_of_its_own_where_there_are_two():
 
 def test_threads_started_meanwhile_stay_on_these_cpus():
     before = os.sched_getaffinity(0)
-    one = frozenset({max(before)})
+    one = max(before)
     found: list[set[int]] = []
-    with confined(one):
+    with pinned(one):
         thread = threading.Thread(target=lambda: found.append(os.sched_getaffinity(0)))
         thread.start()
         thread.join()
-    assert found == [one]
+    assert found == [{one}]
     assert os.sched_getaffinity(0) == before
 
 
