@@ -42,6 +42,11 @@ def trouble(message: str) -> Text:
     return Text(f" {message} ", style="bold white on red", no_wrap=True, overflow="ellipsis")
 
 
+def held() -> Text:
+    """The headline while the picture is held."""
+    return Text(" paused: p goes on ", style="bold black on yellow")
+
+
 def traffic(changes: Changes) -> RenderableType:
     """Rates each way, and conservation's other side: what was dropped."""
     table = _table("datagrams/s", "received", "forwarded", "dropped", "Mbit/s")

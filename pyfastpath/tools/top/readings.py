@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final
 
 import msgspec
 
-DIRECTIONS: Final = ("up", "down")
+from pyfastpath.types import DIRECTIONS
 
 
 class Flow(msgspec.Struct, frozen=True):

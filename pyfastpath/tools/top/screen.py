@@ -32,8 +32,8 @@ class Top(App[None]):
     BINDINGS: ClassVar[list[Binding | tuple[str, str] | tuple[str, str, str]]] = [
         Binding("q", "quit", "quit"),
         Binding("p", "pause", "pause"),
-        Binding("plus,equals_sign", "slower(0.5)", "faster", key_display="+"),
-        Binding("minus", "slower(2)", "slower", key_display="-"),
+        Binding("plus,equals_sign", "rhythm(0.5)", "faster", key_display="+"),
+        Binding("minus", "rhythm(2)", "slower", key_display="-"),
     ]
     ENABLE_COMMAND_PALETTE = False
 
@@ -42,7 +42,6 @@ class Top(App[None]):
         self.relay, self.interval_s = relay, interval_s
         self.paused = False
         self.last: Reading | None = None
-        self.trouble = ""
 
     def compose(self) -> ComposeResult:
         """Top-down: headline, traffic, latency, workers beside drops, backends."""
@@ -63,10 +62,11 @@ class Top(App[None]):
     def action_pause(self) -> None:
         """Hold the picture, or go on."""
         self.paused = not self.paused
-        self.sub_title = "paused" if self.paused else ""
+        if self.paused:
+            self.query_one("#line", Static).update(panels.held())
 
-    def action_slower(self, factor: float) -> None:
-        """Look less often, or more."""
+    def action_rhythm(self, factor: float) -> None:
+        """The time between two looks, times `factor`."""
         self.interval_s = min(SLOWEST_S, max(FASTEST_S, self.interval_s * factor))
 
     async def _watch(self) -> None:
@@ -82,6 +82,8 @@ class Top(App[None]):
             status = await asyncio.to_thread(self.relay.get, "status")
         except FastpathError as error:
             self.query_one("#line", Static).update(panels.trouble(str(error)))
+            return
+        if self.paused:  # meanwhile
             return
         reading = parse_reading(said)
         changes = between(self.last or reading, reading)

@@ -81,14 +81,17 @@ async def test_pause_holds_the_picture_and_q_ends(call):
         await pilot.press("p")
         await pilot.pause(0.4)
         held = app.last
+        assert "paused" in shown(app)[0]
         await pilot.pause(0.6)
         assert app.last is held
+        assert "paused" in shown(app)[0]
         await pilot.press("p")
         for _ in range(50):
             await pilot.pause(0.1)
             if app.last is not held:
                 break
         assert app.last is not held
+        assert "paused" not in shown(app)[0]
         await pilot.press("plus")
         assert app.interval_s == 0.25
         await pilot.press("minus")
