@@ -17,6 +17,7 @@ from pyfastpath.wire import token
 NONCE_BYTES: Final = 16
 UFRAG_LEAST: Final = 8  # characters: 2^48 of them, where a captured one may have 4
 UFRAG_MOST: Final = 64
+_PLACE_BITS: Final = 16  # calls and copies are 65,000 at most; leaves 4 of a token's 36 for restarts
 _LETTERS: Final = token.ALPHABET + "+/"  # ice-chars (RFC 8839, section 5.4)
 
 
@@ -44,7 +45,6 @@ class Names:
 
         As long as that, within bounds; never of a token's length unless it is one.
         """
-        drawn = self._draw(b"ufrag", call.index, copy, ordinal)
         if self.mints:
             mint = self.mints[backend]
             return token.mint(
@@ -54,11 +54,20 @@ class Names:
                 cluster=mint.cluster,
                 xcvr=mint.xcvr,
                 incarnation=mint.incarnation,
-                session=int.from_bytes(drawn[:8], "big") % (1 << token.SESSION_BITS),
+                session=self.token_session(call, copy, ordinal),
             ).encode()
+        drawn = self._draw(b"ufrag", call.index, copy, ordinal)
         characters = min(max(len(call.ufrags[ordinal]), UFRAG_LEAST), UFRAG_MOST)
         characters += characters == token.CHARACTERS
         return "".join(_LETTERS[byte % len(_LETTERS)] for byte in drawn[:characters]).encode()
+
+    def token_session(self, call: Call, copy: int, ordinal: int) -> int:
+        """What tells the tokens of a run apart: an odd factor makes different places different numbers, where
+        drawn ones would meet (36 bits, 65,000 of them: one run in thirty)."""
+        drawn = self._draw(b"token", 0, 0, 0)
+        factor, first = int.from_bytes(drawn[:8], "big") | 1, int.from_bytes(drawn[8:16], "big")
+        place = ordinal << 2 * _PLACE_BITS | call.index << _PLACE_BITS | copy
+        return (place * factor + first) % (1 << token.SESSION_BITS)
 
     def session(self, call: Call, copy: int) -> str:
         """The name of a copy among the relay's sessions: its ufrags replace each other (an ICE restart)."""

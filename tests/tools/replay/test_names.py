@@ -55,6 +55,14 @@ def test_flows_of_one_call_share_its_ufrag_but_no_transaction() -> None:
     assert first.mask != second.mask
 
 
+def test_no_two_tokens_of_a_run_are_one() -> None:
+    call, other = finder(b"abcd", b"efgh").calls
+    places = [(one, copy, ordinal) for one in (call, other) for copy in range(60_000) for ordinal in range(5)]
+    names = Names(b"any nonce of 16b")
+    assert len({names.token_session(*place) for place in places}) == len(places)  # drawn, 600,000 would meet
+    assert names.token_session(call, 1, 0) != Names(bytes(16)).token_session(call, 1, 0)
+
+
 def test_minted_ufrags_are_tokens_of_their_backend() -> None:
     (call,) = finder(b"abcd").calls
     mints = tuple(TokenMint(KEY, 2, 5, xcvr, 1, NOW_S + 3600) for xcvr in (10, 11))
