@@ -71,7 +71,7 @@ class Judgement:
     failed: bool
 
     def __str__(self) -> str:
-        """One sentence: `p99_us is 312, and more than 200 fails`."""
+        """One clause: `p99_us is 312: fails at p99_us>200`."""
         if self.value is None:
             return f"{self.gate.name} was not measured, so {self.gate} cannot be answered"
         verb = "fails" if self.failed else "would fail"
