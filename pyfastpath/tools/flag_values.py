@@ -14,6 +14,8 @@ from pyfastpath.types import Endpoint
 
 TOKEN_KID_MAX: Final = 6
 TRUNK_KEY_ID_MAX: Final = 3
+# What to do when a relay dropped what our end of its trunk said: bad_tag.
+TRUNK_KEY_HINT: Final = "Its trunk has a key: pass it, --trunk-key ID:HEX (trunk_keys of its configuration)."
 CLUSTER_MAX, TRANSCEIVER_MAX, INCARNATION_MAX = 4095, 65_535, 15  # what a token has room for
 _KEY: Final = re.compile(r"(\d):([0-9a-fA-F]{32})")
 _TRANSCEIVER: Final = re.compile(r"(?:(\d+)/)?(\d+)(?:/(\d+))?")

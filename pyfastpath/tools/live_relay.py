@@ -8,18 +8,42 @@ from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Final
 
-from pyfastpath.errors import ConfigError, FastpathError
+from pyfastpath.errors import AdminError, ConfigError, FastpathError
 from pyfastpath.tools.admin import AdminClient
+from pyfastpath.tools.flag_values import TRUNK_KEY_HINT
 from pyfastpath.types import DIRECTIONS, Endpoint
 
 ROUTES_A_REQUEST: Final = 50_000  # well below the admin API's limits
 KERNEL: Final = "full_socket_buffer"  # before the relay saw it: the kernel counts that, not the relay
+# Why a relay takes no backend of one of the two modes, by the setting that its refusal names.
+NO_ROOM: Final = {
+    "plain_ports": (
+        "this relay has no upstream ports (plain_ports), so it serves no plain backend",
+        "Add --upstream trunk; --trunk-key too, if its trunk has one.",
+    ),
+    "trunk_port": (
+        "this relay has no trunk (trunk_port)",
+        "Add --upstream plain.",
+    ),
+}
 
 
 class RefusedError(FastpathError):
     """The relay does not take a route: there is nothing to measure."""
 
     exit_code = 4
+
+
+def add_backend(admin: AdminClient, name: str, address: str, mode: str) -> None:
+    """Tell the relay of an end of ours, for a run. address: ip:port. mode: plain or trunk. AdminError."""
+    body = {"address": address, "mode": mode} | ({"assume_up": True} if mode == "trunk" else {})
+    try:
+        admin.request("PUT", ("backends", name), body=body)
+    except AdminError as error:
+        for missing, (why, hint) in NO_ROOM.items():
+            if missing in str(error):
+                raise ConfigError(why, hint, key="--upstream") from None
+        raise
 
 
 def install_routes(admin: AdminClient, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -44,6 +68,12 @@ def ipv4_listener(status: Mapping[str, Any]) -> Endpoint:
         "Name one that leads to it: --target IP:PORT.",
         key="--socket",
     )
+
+
+def say_drops(dropped: Mapping[str, int]) -> str:
+    """Why nothing came through, by drop reason; and what to do about it, where that is known."""
+    said = f"The relay dropped: {', '.join(f'{count:,} {reason}' for reason, count in dropped.items())}."
+    return f"{said} {TRUNK_KEY_HINT}" if dropped.get("bad_tag") else said
 
 
 def drops(admin: AdminClient) -> Counter[str]:

@@ -5,9 +5,16 @@ import time
 
 import pytest
 
-from pyfastpath.errors import ConfigError
+from pyfastpath.errors import AdminError, ConfigError
 from pyfastpath.tools import live_relay
-from pyfastpath.tools.live_relay import RefusedError, drops, install_routes, ipv4_listener
+from pyfastpath.tools.live_relay import (
+    RefusedError,
+    add_backend,
+    drops,
+    install_routes,
+    ipv4_listener,
+    say_drops,
+)
 from pyfastpath.tools.own_relay import own_relay
 
 SINK = {"id": "sink", "address": "127.0.0.1:9"}
@@ -50,3 +57,20 @@ def test_a_refused_route_makes_the_run_invalid():
         with pytest.raises(RefusedError, match=r"refused 1 of 2 routes: .*nobody") as told:
             install_routes(relay.admin, rows)
         assert told.value.exit_code == 4
+
+
+def test_a_relay_that_has_no_room_for_a_mode_names_the_other():
+    with own_relay(backends=[], settings={"plain_ports": 0}) as relay:
+        with pytest.raises(ConfigError, match=r"--upstream: .*no upstream ports.* Add --upstream trunk"):
+            add_backend(relay.admin, "ours", "127.0.0.1:9", "plain")
+        with pytest.raises(ConfigError, match=r"--upstream: this relay has no trunk .*--upstream plain"):
+            add_backend(relay.admin, "ours", "127.0.0.1:9", "trunk")
+        with pytest.raises(AdminError, match="is not ip:port"):
+            add_backend(relay.admin, "ours", "127.0.0.1", "plain")
+
+
+def test_a_missing_trunk_key_is_named():
+    assert say_drops({"no_route": 1200}) == "The relay dropped: 1,200 no_route."
+    assert say_drops({"bad_tag": 2}).endswith(
+        "pass it, --trunk-key ID:HEX (trunk_keys of its configuration)."
+    )

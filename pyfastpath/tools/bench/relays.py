@@ -21,7 +21,7 @@ from pyfastpath.tools.bench.cpu import Division, is_visible, used_ns
 from pyfastpath.tools.bench.load import Load
 from pyfastpath.tools.bench.options import Options, Transceiver
 from pyfastpath.tools.bench.streams import Address
-from pyfastpath.tools.live_relay import drops, install_routes, ipv4_listener
+from pyfastpath.tools.live_relay import add_backend, drops, install_routes, ipv4_listener
 from pyfastpath.tools.own_relay import own_relay
 from pyfastpath.wire import token
 
@@ -87,9 +87,7 @@ def with_admin(load: Load, options: Options, seconds: float) -> Iterator[Path]:
     added: list[str] = []
     try:
         for name, (host, port) in zip(names, load.backends, strict=True):
-            body: dict[str, Any] = {"address": f"{host}:{port}", "mode": options.upstream}
-            body |= {"assume_up": True} if options.upstream == "trunk" else {}
-            admin.request("PUT", ("backends", name), body=body)
+            add_backend(admin, name, f"{host}:{port}", options.upstream)
             added.append(name)
         life_s = int(seconds) + ROUTE_LIFE_S
         routes = _routes(load, ufrags, names).items()

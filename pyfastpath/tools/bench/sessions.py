@@ -12,6 +12,7 @@ from pyfastpath.tools.bench.load import Load
 from pyfastpath.tools.bench.options import Options
 from pyfastpath.tools.bench.relays import Path
 from pyfastpath.tools.bench.streams import Address, Crowd
+from pyfastpath.tools.live_relay import say_drops
 
 TIMEOUT_S: Final = 5.0
 SLOWEST_PER_S: Final = 10_000  # a relay that opens fewer sessions a second is given up
@@ -47,9 +48,9 @@ def check_confirmed(asked: int, confirmed: int, path: Path) -> None:
     if confirmed == asked:
         return
     host, port = path.targets[0]
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in path.drops().items())
+    dropped = path.drops()
     hint = (
-        f"The relay dropped: {dropped}."
+        say_drops(dropped)
         if dropped
         else "See whether it runs there, and whether it serves these clients (allow_clients)."
     )

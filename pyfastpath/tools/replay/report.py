@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from pyfastpath.tools.flag_values import TRUNK_KEY_HINT
 from pyfastpath.tools.gate import FIGURES as GENERAL_FIGURES
 from pyfastpath.tools.gate import Gate, Judgement, judge
 from pyfastpath.tools.junit import Case
@@ -108,7 +109,7 @@ class Outcome:
     held_back: int
     starved: int
     timing_us: dict[str, float]  # p50, p99, max; empty: nothing was timed
-    latency_us: dict[str, float]  # p50, p90, p99, p999, max
+    latency_us: dict[str, float]  # p50, p90, p99, p999, max; empty: nothing came out
     drops: dict[str, int] | None  # of the relay during the run; None: not asked
     faults: tuple[Fault, ...] = ()
     gates: tuple[Gate, ...] = field(default_factory=tuple)
@@ -229,7 +230,8 @@ def _time_lines(o: Outcome) -> Iterator[tuple[str, str]]:
 
 def _verdict(o: Outcome) -> str:
     if o.unreachable:
-        return f"UNREACHABLE: nothing that was sent to {o.target} came out at our backends"
+        said = f"UNREACHABLE: nothing that was sent to {o.target} came out at our backends"
+        return f"{said}. {TRUNK_KEY_HINT}" if o.drops and o.drops.get("bad_tag") else said
     if o.invalid:
         return f"INVALID: {o.invalid}. Take fewer --sessions, or a lower --speed"
     failed = [str(item) for item in o.judgements() if item.failed]
@@ -264,8 +266,9 @@ def to_cases(outcome: Outcome) -> Sequence[Case]:
             failure=str(item) if item.failed and not broken else "",
             error=broken,
             output=told.get(_SAME.get(item.gate.name, item.gate.name), ""),
+            seconds=0.0 if number else outcome.elapsed_s,  # of the suite: their sum
         )
-        for item in outcome.judgements()
+        for number, item in enumerate(outcome.judgements())
     ]
 
 

@@ -161,6 +161,8 @@ def _outcome(
 ) -> Outcome:
     survey, counters = tape.survey, player.counters()
     planned_up, planned_down = cast.datagrams
+    up, down = _way(counters["up"]), _way(counters["down"])
+    shares = ("p50", "p90", "p99", "p999", "max")
     return Outcome(
         file=str(tape.file),
         calls=len(survey.calls),
@@ -180,12 +182,12 @@ def _outcome(
         seed=wishes.seed,
         planned_up=planned_up,
         planned_down=planned_down,
-        up=_way(counters["up"]),
-        down=_way(counters["down"]),
+        up=up,
+        down=down,
         elapsed_s=elapsed_s,
         **{name: counters[name] for name in ("unroutable", "moved", "timed", "held_back", "starved")},
         timing_us=_quantiles(player.timing_ns, ("p50", "p99", "max")) if counters["timed"] else {},
-        latency_us=_quantiles(player.latency_ns, ("p50", "p90", "p99", "p999", "max")),
+        latency_us=_quantiles(player.latency_ns, shares) if up.delivered + down.delivered else {},
         drops=drops,
         faults=tuple(_faults(player, cast)),
         gates=wishes.gates,

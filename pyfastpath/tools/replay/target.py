@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 from pyfastpath.errors import FastpathError
 from pyfastpath.tools.admin import AdminClient
-from pyfastpath.tools.live_relay import drops, install_routes, ipv4_listener
+from pyfastpath.tools.live_relay import add_backend, drops, install_routes, ipv4_listener
 from pyfastpath.tools.own_relay import own_relay
 from pyfastpath.tools.replay.names import TokenMint
 from pyfastpath.types import Endpoint, Mode
@@ -101,7 +101,7 @@ def live_target(
     names = [f"replay-{run}-{place}" for place in range(len(ends))]
     try:
         for name, end in zip(names, ends, strict=True):
-            admin.request("PUT", ("backends", name), body=_table(name, end, mode))
+            add_backend(admin, name, _address(end), mode)
         yield Target(
             f"the relay at {where[0]}:{where[1]}",
             where,
@@ -128,10 +128,15 @@ def _pair(end: Endpoint) -> tuple[str, int]:
     return str(end.address), end.port
 
 
-def _table(name: str, end: End, mode: Mode) -> dict[str, Any]:
+def _address(end: End) -> str:
     host, port = end.address[:2]
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return {"id": name, "address": address, "mode": mode} | ({"assume_up": True} if mode == "trunk" else {})
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _table(name: str, end: End, mode: Mode) -> dict[str, Any]:
+    return {"id": name, "address": _address(end), "mode": mode} | (
+        {"assume_up": True} if mode == "trunk" else {}
+    )
 
 
 def _install(admin: AdminClient, names: Sequence[str], routes: Iterable[Route]) -> None:

@@ -112,6 +112,8 @@ def test_nothing_arrived() -> None:
     silent = replace(GOOD, up=Way(sent=3, lost=3), down=Way(), unroutable=3, planned_down=3)
     assert silent.exit_code == UNREACHABLE
     assert "UNREACHABLE: nothing that was sent to a relay of its own came out" in to_text(silent)
+    assert "--trunk-key" not in to_text(silent)
+    assert "Its trunk has a key: pass it, --trunk-key" in to_text(replace(silent, drops={"bad_tag": 2}))
 
 
 @pytest.mark.parametrize(
@@ -155,6 +157,7 @@ def test_the_document_is_json_with_everything() -> None:
 def test_junit_has_a_case_a_rule() -> None:
     suite = ElementTree.fromstring(junit("replay", to_cases(broken(lost=1)))).find("testsuite")
     assert suite is not None
+    assert suite.get("time") == "10.000"
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == (str(len(NEVER)), "1", "0")
     failed = next(case for case in suite if case.get("name") == "lost>0")
     assert failed.findtext("failure") == "lost is 1: fails at lost>0"

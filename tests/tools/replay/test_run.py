@@ -48,6 +48,8 @@ def test_a_target_that_swallows_everything(nobody: dict[str, object]) -> None:
     outcome = played(limit=2, sessions=2, **nobody)
     assert outcome.exit_code == UNREACHABLE
     assert outcome.drops is None
+    assert outcome.latency_us == {}
+    assert "latency" not in to_text(outcome)
     lost = [fault for fault in outcome.faults if fault.kind == "lost"]
     assert [(fault.frame, fault.session, fault.upstream) for fault in lost] == [(1, 0, True), (1, 1, True)]
     assert {fault.client.partition(":")[0] for fault in lost} == {"127.2.0.1", "127.2.0.2"}
