@@ -1,5 +1,6 @@
 """The CI examples: well-formed, the same gate in both, and their scripts do what their README says."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -71,13 +72,14 @@ def test_both_modes_are_played_and_reports_kept() -> None:
 
 def test_good_captures_pass_and_leave_reports(project: Path) -> None:
     for suffix in (".pcap", ".jsonl"):
-        shutil.copy(PCAPS / f"chromium-dtls12{suffix}", project / "captures" / f"call{suffix}")
+        shutil.copy(PCAPS / f"chromium-dtls12{suffix}", project / "captures" / f"a call{suffix}")
     script, variables = gitlab_script()
     assert play(project, script, variables, "trunk") == 0
-    suite = ElementTree.parse(project / "reports" / "call.pcap.trunk.xml").getroot().find("testsuite")
+    suite = ElementTree.parse(project / "reports" / "a call.pcap.trunk.xml").getroot().find("testsuite")
     assert suite is not None
     assert (suite.get("failures"), suite.get("errors")) == ("0", "0")
-    assert (project / "reports" / "call.pcap.trunk.json").stat().st_size > 1000
+    report = json.loads((project / "reports" / "a call.pcap.trunk.json").read_text())
+    assert (report["sessions"], report["unsigned"]) == (2, 0)  # the passwords beside it were found
 
 
 def test_a_capture_that_cannot_be_played_fails_the_job_but_not_the_others(project: Path) -> None:
@@ -86,3 +88,11 @@ def test_a_capture_that_cannot_be_played_fails_the_job_but_not_the_others(projec
     script, variables = github_script()
     assert play(project, script, variables, "plain") == 2
     assert (project / "reports" / "b.pcapng.plain.xml").exists()
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["empty", "missing"])
+def test_a_gate_without_captures_is_not_green(project: Path, missing: bool) -> None:
+    if missing:
+        (project / "captures").rmdir()
+    script, variables = gitlab_script()
+    assert play(project, script, variables, "plain") == 2
