@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pyfastpath.errors import AdminError, FastpathError, UnreachableError
+from pyfastpath.errors import ConfigError, FastpathError, UnreachableError
 from pyfastpath.tools.admin import AdminClient
 from pyfastpath.tools.own_relay import OwnRelay, own_relay
 from pyfastpath.tools.replay.names import TokenMint
@@ -104,7 +104,8 @@ def test_backends_are_taken_out_when_the_replay_fails(relay: OwnRelay, backends:
 
 
 def test_a_relay_without_a_trunk_refuses_one(relay: OwnRelay, backends: list[Backend]) -> None:
-    with pytest.raises(AdminError), live_target(relay.admin, relay.listen, backends, "trunk", "run4"):
+    refused = pytest.raises(ConfigError, match="--upstream: this relay has no trunk")
+    with refused, live_target(relay.admin, relay.listen, backends, "trunk", "run4"):
         pass
     assert relay.admin.get("backends")["backends"] == []
 
