@@ -108,6 +108,7 @@ class Outcome:
     timed: int
     held_back: int
     starved: int
+    blocked: int  # not sent: the machine's own send buffers were full
     timing_us: dict[str, float]  # p50, p99, max; empty: nothing was timed
     latency_us: dict[str, float]  # p50, p90, p99, p999, max; empty: nothing came out
     drops: dict[str, int] | None  # of the relay during the run; None: not asked
@@ -148,6 +149,8 @@ class Outcome:
     @property
     def invalid(self) -> str:
         """Why nothing can be concluded from it; empty: it is valid."""
+        if self.blocked:
+            return f"this machine had no room to send {self.blocked:,} of {self.sent:,} datagrams"
         if not self.speed or not self.sent:
             return ""
         if self.timing_us.get("p50", 0) > TIMING_BROKEN_US:
@@ -185,7 +188,7 @@ def _lines(o: Outcome) -> Iterator[tuple[str, str]]:
         yield "integrity", f"recomputed in {known} STUN messages, kept in the others: no password"
     speed = f"{o.speed:g}×" if o.speed else "full speed"
     turns = f", {o.turns} times" if o.turns > 1 else ""
-    unplayed = f" ({o.calls - o.calls_played} calls unplayed)" if o.calls_played < o.calls else ""
+    unplayed = f" ({_count(o.calls - o.calls_played, 'call')} unplayed)" if o.calls_played < o.calls else ""
     yield (
         "played",
         f"{_count(o.sessions, 'session')}{turns}{unplayed} at {speed} through {o.target} to "

@@ -185,7 +185,10 @@ def _outcome(
         up=up,
         down=down,
         elapsed_s=elapsed_s,
-        **{name: counters[name] for name in ("unroutable", "moved", "timed", "held_back", "starved")},
+        **{
+            name: counters[name]
+            for name in ("unroutable", "moved", "timed", "held_back", "starved", "blocked")
+        },
         timing_us=_quantiles(player.timing_ns, ("p50", "p99", "max")) if counters["timed"] else {},
         latency_us=_quantiles(player.latency_ns, shares) if up.delivered + down.delivered else {},
         drops=drops,

@@ -51,6 +51,7 @@ GOOD = Outcome(
     timed=900,
     held_back=100,
     starved=0,
+    blocked=0,
     timing_us={"p50": 4.0, "p99": 80.0, "max": 900.0},
     latency_us={"p50": 30.0, "p90": 50.0, "p99": 90.0, "p999": 300.0, "max": 1000.0},
     drops={},
@@ -141,7 +142,7 @@ def test_what_stays_as_captured_and_what_the_relay_says_is_told() -> None:
     text = to_text(replace(GOOD, unsigned=6, drops={"no_route": 3}, sessions=1, calls_played=1, turns=4))
     assert "recomputed in 4 of 10 STUN messages, kept in the others: no password" in text
     assert "dropped 3 no_route" in text
-    assert "1 session, 4 times (1 calls unplayed) at 1×" in text
+    assert "1 session, 4 times (1 call unplayed) at 1×" in text
 
 
 def test_the_document_is_json_with_everything() -> None:
@@ -162,6 +163,12 @@ def test_junit_has_a_case_a_rule() -> None:
     failed = next(case for case in suite if case.get("name") == "lost>0")
     assert failed.findtext("failure") == "lost is 1: fails at lost>0"
     assert "frame 4711" in (failed.findtext("system-out") or "")
+
+
+def test_what_this_machine_did_not_send_is_not_the_relays_loss() -> None:
+    outcome = replace(broken(lost=2), blocked=2)
+    assert outcome.exit_code == INVALID
+    assert "INVALID: this machine had no room to send 2 of 1,000 datagrams" in to_text(outcome)
 
 
 def test_junit_of_a_run_that_cannot_be_judged_is_an_error() -> None:
