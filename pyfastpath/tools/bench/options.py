@@ -118,13 +118,15 @@ def read_options(flags: Flags) -> Options:
         given is None
         for given in (flags.pps, flags.ramp_s, flags.mode, flags.upstream, flags.target, flags.socket)
     )
+    if survey:
+        _check_survey(flags)
     target, sink, source = _addresses(flags)
     pps = read_count("--pps", flags.pps, SETUP_PPS_DEFAULT if way == "setup" else PPS_DEFAULT, 0, PPS_MAX)
     duration_s = _seconds(
         "--duration",
         flags.duration_s,
         SURVEY_DEFAULT_S if survey else DURATION_DEFAULT_S,
-        SURVEY_MIN_S if survey else 0.1,
+        0.1,
     )
     warmup_s = _seconds("--warmup", flags.warmup_s, SETUP_WARMUP_S if way == "setup" else WARMUP_S, 0)
     sessions = _sessions(flags, way, pps, duration_s + warmup_s)
@@ -150,6 +152,17 @@ def read_options(flags: Flags) -> Options:
     )
     _check_together(options, flags)
     return options
+
+
+def _check_survey(flags: Flags) -> None:
+    """What one workload takes and the survey does not."""
+    hint = "Or measure one workload: add --mode or --pps."
+    if flags.duration_s is not None and flags.duration_s < SURVEY_MIN_S:
+        raise ConfigError(
+            f"the survey of everything takes {SURVEY_MIN_S:g} s at least", hint, key="--duration"
+        )
+    if flags.warmup_s is not None:
+        raise ConfigError("the survey of everything chooses its own", hint, key="--warmup")
 
 
 def read_count(flag: str, text: str | None, default: int, least: int, most: int) -> int:

@@ -109,10 +109,15 @@ def test_a_mix_of_sizes():
         ({"sessions": "flood"}, "--sessions: 'flood' is no number"),
         ({"sessions": "100k"}, "--sessions: a plain backend takes one upstream port a session"),
         ({"sessions": "1", "size_dist": "172:0.5,200:0.5"}, "--sessions: 1 cannot have 2 sizes"),
-        ({"duration_s": 3.0}, "--duration: 3 s is not possible. Choose 12 to 86400 seconds."),
+        (
+            {"duration_s": 3.0},
+            "--duration: the survey of everything takes 12 s at least. Or measure one workload",
+        ),
+        ({"duration_s": 1e6}, "--duration: 1e+06 s is not possible. Choose 0.1 to 86400 seconds."),
+        ({"warmup_s": 3.0}, "--warmup: the survey of everything chooses its own. Or measure one workload"),
         ({"duration_s": 0.0, "pps": "1k"}, "--duration: 0 s is not possible"),
         ({"duration_s": float("nan")}, "--duration: nan s is not possible"),
-        ({"warmup_s": -1.0}, "--warmup: -1 s is not possible"),
+        ({"warmup_s": -1.0, "pps": "1k"}, "--warmup: -1 s is not possible"),
         ({"ramp_s": 1.0, "mode": "setup"}, "--ramp: mode setup is a ramp already"),
         ({"size_bytes": 31}, "--size: datagrams of 31 bytes are not possible. Choose 32 to 2048 bytes"),
         (
