@@ -5,7 +5,7 @@ import os
 import pytest
 
 from pyfastpath.tools.bench import survey as module
-from pyfastpath.tools.bench.cpu import confined, divide
+from pyfastpath.tools.bench.cpu import divide, pinned
 from pyfastpath.tools.bench.figures import figures
 from pyfastpath.tools.bench.options import Flags, Options, read_options
 from pyfastpath.tools.bench.progress import Progress
@@ -24,7 +24,7 @@ def one_round(monkeypatch):
 
 def test_everybody_takes_every_turn(one_round):
     division = divide(frozenset(os.sched_getaffinity(0)))
-    with confined(division.load), Progress() as progress:
+    with pinned(*division.load), Progress() as progress:
         rows = survey(options(duration_s=3.0), division, progress)
     assert [row.label for row in rows] == [
         *("no relay up", "plain up", "trunk up", "no relay echo", "plain echo", "trunk echo"),
