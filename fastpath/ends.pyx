@@ -7,6 +7,8 @@ only the trunk's pings and the bare request by which a relay asks whether a plai
 
 import socket as sockets_of
 
+from fastpath.inbox import widen_buffer
+
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -30,9 +32,7 @@ from fastpath.trunk cimport (
     trunk_next_record, trunk_record,
 )
 
-SO_RCVBUFFORCE = 33
 UDP_GRO = 104
-BUFFER_BYTES = 16 << 20
 
 cdef enum:
     NAME_BYTES = 32
@@ -362,14 +362,6 @@ cdef class End:
             free(self.state.map.sources)
             free(self.state.map.sessions)
             free(self.state)
-
-
-def widen_buffer(sock) -> None:
-    """A receive buffer of 16 MiB, as far as the kernel lets us."""
-    try:
-        sock.setsockopt(sockets_of.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
-    except PermissionError:
-        sock.setsockopt(sockets_of.SOL_SOCKET, sockets_of.SO_RCVBUF, BUFFER_BYTES)
 
 
 cdef class PlainEnd(End):

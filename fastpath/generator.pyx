@@ -10,6 +10,8 @@ import socket as sockets_of
 import struct
 import zlib
 
+from fastpath.inbox import widen_buffer
+
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
@@ -25,9 +27,6 @@ from fastpath.pace cimport (
     pace, pace_allowance, pace_begin, pace_flying, pace_intended_ns, pace_note, pace_over, pace_rest_ns,
 )
 from fastpath.probe cimport probe, probe_build, probe_size
-
-SO_RCVBUFFORCE = 33
-BUFFER_BYTES = 16 << 20
 
 cdef enum:
     SETUP_WINDOW = 128
@@ -187,10 +186,7 @@ cdef class Generator:
         for _ in range(self.state.clients.sockets):
             sock = sockets_of.socket(sockets_of.AF_INET, sockets_of.SOCK_DGRAM)
             self.sockets.append(sock)
-            try:
-                sock.setsockopt(sockets_of.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
-            except PermissionError:
-                sock.setsockopt(sockets_of.SOL_SOCKET, sockets_of.SO_RCVBUF, BUFFER_BYTES)
+            widen_buffer(sock)
             sock.setsockopt(sockets_of.IPPROTO_IP, IP_PKTINFO, 1)
             sock.bind(("0.0.0.0", 0))
 

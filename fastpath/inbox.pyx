@@ -1,5 +1,7 @@
 """What comes back to the clients of a load run, counted by flow."""
 
+import socket as sockets_of
+
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
@@ -18,8 +20,20 @@ from fastpath.probe cimport probe
 cdef extern from "<arpa/inet.h>" nogil:
     uint32_t ntohl(uint32_t value)
 
+SO_RCVBUFFORCE = 33
+BUFFER_BYTES = 16 << 20
+
 cdef enum:
     TURNS = 8                            # batches taken from one socket before the others
+
+
+def widen_buffer(sock) -> None:
+    """A receive buffer of 16 MiB for a socket of a load tool, as far as the kernel lets us: who naps, or
+    shares a CPU, must find its datagrams in a queue."""
+    try:
+        sock.setsockopt(sockets_of.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
+    except PermissionError:
+        sock.setsockopt(sockets_of.SOL_SOCKET, sockets_of.SO_RCVBUF, BUFFER_BYTES)
 
 
 cdef void prepare(inbox *box) noexcept nogil:

@@ -79,10 +79,11 @@ cdef inline uint64_t pace_allowance(pace *p, uint64_t now_ns) noexcept nogil:
 
 cdef inline void pace_note(pace *p, uint64_t count, uint64_t now_ns) noexcept nogil:
     """`count` datagrams went out at `now_ns`."""
-    cdef uint64_t intended_ns = pace_intended_ns(p, 0, now_ns)
+    cdef uint64_t intended_ns = pace_intended_ns(p, 0, now_ns), late
     cdef uint64_t late_ns = now_ns - intended_ns if now_ns > intended_ns else 0
     if count and late_ns > PACE_LATE_NS:
-        p.late += count
+        late = <uint64_t>(<double>(late_ns - PACE_LATE_NS) / p.gap_ns) + 1       # the first ones of the batch
+        p.late += late if late < count else count
     if count and late_ns > p.late_max_ns:
         p.late_max_ns = late_ns
     p.sent += count

@@ -56,9 +56,10 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from fastpath.agenda cimport agenda_entry
+from fastpath.arrivals cimport histogram_list
 from fastpath.batch cimport batch_attach_datagrams
 from fastpath.ends cimport END_SOCKETS, End
-from fastpath.histogram cimport HISTOGRAM_BUCKETS, histogram_floor, histogram_quantile
+from fastpath.histogram cimport HISTOGRAM_BUCKETS, histogram_quantile
 from fastpath.judge cimport DOWN, SESSION_FREE, SESSION_IDLE, UP, judge_close, judge_open, session_state
 from fastpath.layout cimport FP_NONE, fp_datagram_area
 from fastpath.linux cimport (
@@ -74,6 +75,7 @@ from fastpath.script cimport (
 )
 
 import fastpath.ends as ends_of
+from fastpath.inbox import widen_buffer
 
 cdef enum:
     SIGNALS_NS = 250_000_000             # how often the main thread looks whether Ctrl-C was pressed
@@ -182,7 +184,7 @@ cdef class Player:
         for k in range(p.clients.sockets):
             sock = sockets_of.socket(sockets_of.AF_INET, sockets_of.SOCK_DGRAM)
             self.sockets.append(sock)
-            ends_of.widen_buffer(sock)
+            widen_buffer(sock)
             sock.setsockopt(sockets_of.IPPROTO_IP, IP_PKTINFO, 1)
             sock.bind(("0.0.0.0", 0))
             p.outlets[k].fd = sock.fileno()
@@ -410,13 +412,13 @@ cdef class Player:
 
     def timing_histogram(self) -> list:
         """[(value_ns, count)], ascending, without empty buckets."""
-        return buckets(self.state.timing)
+        return histogram_list(self.state.timing)
 
     def latency_histogram(self, upstream=None) -> list:
         """As timing_histogram."""
         cdef uint64_t counts[HISTOGRAM_BUCKETS]
         self.latencies(upstream, counts)
-        return buckets(counts)
+        return histogram_list(counts)
 
     cdef latencies(self, upstream, uint64_t *out):
         cdef player_state *p = self.state
@@ -477,12 +479,6 @@ cdef write_texts(script_line *line, bytes payload, patches):
 
 cdef number(uint32_t value):
     return -1 if value == FP_NONE else value
-
-
-cdef buckets(const uint64_t *counts):
-    cdef int bucket
-    return [(histogram_floor(<uint32_t>bucket), counts[bucket])
-            for bucket in range(HISTOGRAM_BUCKETS) if counts[bucket]]
 
 
 cdef where(const finding *f):

@@ -15,7 +15,7 @@ ctypedef struct sink_counters:
     uint64_t bytes
     uint64_t requests                    # Binding Requests answered
     uint64_t echoed
-    uint64_t unsent                      # replies the kernel did not take
+    uint64_t unsent                      # replies the kernel did not take; batches it took only a part of
     uint64_t receive_calls
     uint64_t send_calls
     uint64_t opened                      # flows whose return address is known

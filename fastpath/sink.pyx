@@ -8,6 +8,7 @@ datagrams come from and can send probes of its own there.
 import socket as sockets_of
 
 from fastpath.clients import check_sizes
+from fastpath.inbox import widen_buffer
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -24,9 +25,6 @@ from fastpath.pace cimport (
     pace, pace_allowance, pace_begin, pace_flying, pace_intended_ns, pace_note, pace_over, pace_rest_ns,
 )
 from fastpath.probe cimport probe, probe_build, probe_size
-
-SO_RCVBUFFORCE = 33
-BUFFER_BYTES = 16 << 20
 
 cdef enum:
     IDLE_NS = 50_000_000                 # the longest wait before stop and end are looked at again
@@ -248,10 +246,7 @@ cdef class Sink:
         cdef epoll_event event
         family = sockets_of.AF_INET6 if ":" in address[0] else sockets_of.AF_INET
         self.socket = sockets_of.socket(family, sockets_of.SOCK_DGRAM)
-        try:
-            self.socket.setsockopt(sockets_of.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
-        except PermissionError:
-            self.socket.setsockopt(sockets_of.SOL_SOCKET, sockets_of.SO_RCVBUF, BUFFER_BYTES)
+        widen_buffer(self.socket)
         self.socket.bind(address)
         self.state.fd = self.socket.fileno()
         self.state.epoll = epoll_create1(EPOLL_CLOEXEC)

@@ -9,6 +9,7 @@ client each flow is reached and can send probes of its own there.
 import socket as sockets_of
 
 from fastpath.clients import check_sizes
+from fastpath.inbox import widen_buffer
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -32,9 +33,6 @@ from fastpath.trunk cimport (
     TRUNK_HEADER_BYTES, TRUNK_OK, TRUNK_RECORD, TRUNK_TAG_BYTES, trunk_header, trunk_next_record,
     trunk_parse_header, trunk_record, trunk_tag_holds,
 )
-
-SO_RCVBUFFORCE = 33
-BUFFER_BYTES = 16 << 20
 
 cdef enum:
     IDLE_NS = 50_000_000                 # longest wait before stop, end and state records are looked at
@@ -409,10 +407,7 @@ cdef class TrunkSink:
         cdef epoll_event event
         family = sockets_of.AF_INET6 if ":" in address[0] else sockets_of.AF_INET
         self.socket = sockets_of.socket(family, sockets_of.SOCK_DGRAM)
-        try:
-            self.socket.setsockopt(sockets_of.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
-        except PermissionError:
-            self.socket.setsockopt(sockets_of.SOL_SOCKET, sockets_of.SO_RCVBUF, BUFFER_BYTES)
+        widen_buffer(self.socket)
         self.socket.setsockopt(SOL_UDP, UDP_GRO, 1)
         self.socket.bind(address)
         self.state.fd = self.socket.fileno()

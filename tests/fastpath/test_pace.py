@@ -25,6 +25,8 @@ def test_what_is_sent_a_millisecond_late_is_counted():
     assert pace.late == (0, 1_000_000)
     pace.note(2, START_NS + 4_000_001)
     assert pace.late == (2, 3_000_001)
+    pace.note(3, START_NS + 5_000_001)  # the last of them was due a moment ago
+    assert pace.late == (4, 3_000_001)
 
 
 @given(
