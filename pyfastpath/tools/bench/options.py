@@ -122,12 +122,8 @@ def read_options(flags: Flags) -> Options:
         _check_survey(flags)
     target, sink, source = _addresses(flags)
     pps = read_count("--pps", flags.pps, SETUP_PPS_DEFAULT if way == "setup" else PPS_DEFAULT, 0, PPS_MAX)
-    duration_s = _seconds(
-        "--duration",
-        flags.duration_s,
-        SURVEY_DEFAULT_S if survey else DURATION_DEFAULT_S,
-        0.1,
-    )
+    usual_s = SURVEY_DEFAULT_S if survey else DURATION_DEFAULT_S
+    duration_s = _seconds("--duration", flags.duration_s, usual_s, 0.1)
     warmup_s = _seconds("--warmup", flags.warmup_s, SETUP_WARMUP_S if way == "setup" else WARMUP_S, 0)
     sessions = _sessions(flags, way, pps, duration_s + warmup_s)
     parts = read_parts(flags.size_bytes, flags.size_dist)
