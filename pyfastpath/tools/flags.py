@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,6 +74,36 @@ def check_folders(files: Mapping[str, Path | None]) -> None:
     for name, path in files.items():
         if path is not None and not path.parent.is_dir():
             raise ConfigError(f"there is no folder {path.parent}", "Create it, or name another.", key=name)
+
+
+def check_apart(files: Mapping[str, Path | None]) -> None:
+    """No two flags may name one file: the later one would be written over the earlier, even over what is
+    read. Devices and pipes are nobody's alone. ConfigError."""
+    names: dict[Path, str] = {}
+    for name, path in files.items():
+        if path is None or (path.exists() and not path.is_file()):
+            continue
+        other = names.setdefault(path.resolve(), name)
+        if other != name:
+            raise ConfigError(f"{path} is {other} already", "Name another file.", key=name)
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Around what is printed. A reader that has gone, as `head` does, changes no verdict; a full disk is a
+    ConfigError."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        # What lies in the buffer would fail once more at the end, with an exit code of Python's own.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        if not isinstance(error, BrokenPipeError):
+            raise ConfigError(
+                f"cannot write to standard output: {error.strerror}", "Send it to another place."
+            ) from None
 
 
 def write(path: Path, content: str) -> None:

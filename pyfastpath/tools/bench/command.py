@@ -11,6 +11,7 @@ import typer
 
 from pyfastpath.tools import flags as flag
 from pyfastpath.tools.bench.options import Flags, read_options
+from pyfastpath.tools.interrupts import interruptible
 
 EXIT_CODES = (
     "Exit codes: 0 pass · 1 a condition of --fail-if holds · 2 usage · 3 nobody answers at the target · "
@@ -89,6 +90,6 @@ def bench(**given: Any) -> None:
     files = Files(**{name: value for name, value in given.items() if name not in names})
     files.check()
     began_s = time.monotonic()
-    with Progress() as progress:
+    with interruptible(), Progress() as progress:
         outcome = run(options, progress)
     raise typer.Exit(finish(options, outcome, files, seconds=time.monotonic() - began_s))

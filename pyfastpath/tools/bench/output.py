@@ -17,7 +17,7 @@ from pyfastpath.tools.bench.figures import Row, invalid
 from pyfastpath.tools.bench.latency import hgrm
 from pyfastpath.tools.bench.options import Options
 from pyfastpath.tools.bench.run import Outcome
-from pyfastpath.tools.flags import check_folders, write
+from pyfastpath.tools.flags import check_apart, check_folders, telling, write
 from pyfastpath.tools.machine import card, commit
 
 PASS: Final = 0
@@ -37,7 +37,9 @@ class Files:
 
     def check(self) -> None:
         """ConfigError before the run, for a file that could not be written after it."""
-        check_folders({f"--{field.name}": getattr(self, field.name) for field in fields(self)})
+        named = {f"--{field.name}": getattr(self, field.name) for field in fields(self)}
+        check_folders(named)
+        check_apart(named)
 
 
 def finish(options: Options, outcome: Outcome, files: Files, *, seconds: float) -> int:
@@ -47,10 +49,10 @@ def finish(options: Options, outcome: Outcome, files: Files, *, seconds: float) 
     judged = report.judgements(rows, options)
     code = INVALID if reasons else FAILED if any(said.failed for _, said in judged) else PASS
     machine = _machine(outcome)
-    _show(options, rows, machine)
-    for row, said in judged:
-        print(f"{'FAIL' if said.failed else 'ok':8} {row.label}: {said}")
-    sys.stdout.flush()
+    with telling():
+        _show(options, rows, machine)
+        for row, said in judged:
+            print(f"{'FAIL' if said.failed else 'ok':8} {row.label}: {said}")
     if reasons:
         busy = f"load average {machine['load']:.1f} on {machine['cpus']} CPUs"
         print(f"pyfastpath: this run is not valid; is the machine busy ({busy})?", file=sys.stderr)

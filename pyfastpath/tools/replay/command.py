@@ -13,6 +13,7 @@ import typer
 
 from pyfastpath.errors import ConfigError, SocketError
 from pyfastpath.tools import flags as flag
+from pyfastpath.tools.interrupts import interruptible
 from pyfastpath.tools.junit import junit
 from pyfastpath.tools.replay.options import Flags, read_flags
 from pyfastpath.tools.replay.report import Outcome, to_cases, to_document, to_text
@@ -87,8 +88,10 @@ def replay(**given: Any) -> None:
     if "passwords" in flags:
         flags["password_lines"] = _lines(flags["passwords"])
         flags["passwords"] = str(flags["passwords"])
-    outcome = _play(Flags(**flags), {"--json": json_file, "--junit": junit_file})
-    print(to_text(outcome))
+    with interruptible():
+        outcome = _play(Flags(**flags), {"--json": json_file, "--junit": junit_file})
+    with flag.telling():
+        print(to_text(outcome))
     if json_file:
         flag.write(json_file, json.dumps(to_document(outcome), indent=2) + "\n")
     if junit_file:
@@ -101,6 +104,8 @@ def _play(flags: Flags, files: Mapping[str, Path | None]) -> Outcome:
     wishes = read_flags(flags, wall_s=int(time.time()))
     _check_readable(flags.file)
     flag.check_folders(files)
+    read = {"the capture": flags.file, "--passwords": Path(flags.passwords) if flags.passwords else None}
+    flag.check_apart({**read, **files})
     # The data plane is loaded by whoever plays, not by every command.
     from pyfastpath.tools.replay.run import replay as play
 
@@ -127,7 +132,13 @@ def _lines(file: Path) -> list[str]:
 
 
 def _check_readable(file: Path) -> None:
+    """A pipe is asked before it is opened: that would wait for whoever writes."""
     try:
+        if file.is_fifo():
+            raise ConfigError(
+                f"{file} is a pipe, and a capture is read once for each turn and once before",
+                "Write it to a file first.",
+            )
         with file.open("rb"):
             pass
     except OSError as error:

@@ -113,7 +113,7 @@ def read_flags(flags: Flags, *, wall_s: int) -> Wishes:
         socket=flags.socket,
         mints=_mints(flags, backends, wall_s + LIFETIME_DEFAULT_S) if flags.transceiver else (),
         trunk_key=read_trunk_key(flags.trunk_key),
-        source=str(read_ipv4("--source", f"{flags.source}:0").address) if flags.source else FIRST_SOURCE,
+        source=_source(flags.source) if flags.source else FIRST_SOURCE,
         gates=tuple(parse_gates(flags.fail_if, FIGURES)),
     )
 
@@ -126,6 +126,14 @@ def read_speed(text: str) -> float:
     if match is None or not 0 < float(match[1]) <= SPEED_MAX:
         raise ConfigError(f"{text!r} is no speed", "Write 1x, 10x or max.", key="--speed")
     return float(match[1])
+
+
+def _source(text: str) -> str:
+    """An address that a datagram can come from: 0.0.0.0 would be replaced by the kernel's choice."""
+    address = read_ipv4("--source", f"{text}:0").address
+    if address.is_unspecified or address.is_multicast or address.is_reserved:
+        raise ConfigError(f"{address} is nobody's address", "Name the first client's.", key="--source")
+    return str(address)
 
 
 def _count(flag: str, number: int, least: int, most: int) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any, Final
 
+from pyfastpath.errors import ConfigError, UnreachableError
 from pyfastpath.tools.admin import AdminClient
 from pyfastpath.tools.replay.casting import Cast
 from pyfastpath.tools.replay.feeding import Cue, Show, play
@@ -22,8 +23,11 @@ LOOPBACK: Final = ("127.0.0.1", 0)
 TURN_GAP_NS: Final = 1_000_000_000  # between the turns of a loop
 PUBLISHED_S: Final = 0.3  # a relay's counters are this much behind at most
 FAULTS_MAX: Final = 1000
+COUNTED: Final = ("unroutable", "moved", "timed", "held_back", "starved", "blocked")  # as the player does
 RING_BYTES: Final = 64 << 20
 BYTES_A_ROLE: Final = 8192  # of the ring: some STUN messages of every session's own
+LONGEST_S: Final = 7 * 86_400  # of recorded time, as it is played: beyond it a clock was wrong
+LAST_NS: Final = (1 << 63) - 1  # the latest time a player is told; at full speed none counts
 
 
 def replay(wishes: Wishes, show: Show | None = None) -> Outcome:
@@ -35,6 +39,7 @@ def replay(wishes: Wishes, show: Show | None = None) -> Outcome:
     tape = Tape(
         wishes.file, wishes.credentials, server=wishes.server, limit=wishes.limit, preload=wishes.preload
     )
+    _check_length(wishes, tape)
     cast = Cast(
         tape.survey.calls,
         sessions=wishes.sessions,
@@ -54,10 +59,22 @@ def replay(wishes: Wishes, show: Show | None = None) -> Outcome:
         play(player, _cues(tape, cast, names), show=show)
         elapsed_s = time.monotonic() - began_s
         time.sleep(PUBLISHED_S)
-        return _outcome(wishes, tape, cast, target, player, elapsed_s, _since(before, target.drops()))
+        return _outcome(wishes, tape, cast, target, player, elapsed_s, _since(before, _ask_again(target)))
 
 
 # ---- before ---------------------------------------------------------------------------------------------
+
+
+def _check_length(wishes: Wishes, tape: Tape) -> None:
+    """ConfigError for a play without end: one wrong time stamp makes a century of a call."""
+    length_s = wishes.turns * tape.survey.duration_s
+    if wishes.speed and length_s / wishes.speed > LONGEST_S:
+        raise ConfigError(
+            f"{wishes.file} spans {tape.survey.duration_s:,.0f} s: at {wishes.speed:g}x, played "
+            f"{wishes.turns} times, that takes {length_s / wishes.speed / 86_400:,.0f} days",
+            "See whether its time stamps are right (capinfos), or play it at --speed max.",
+            key="--speed",
+        )
 
 
 def _open_ends(wishes: Wishes, stack: ExitStack) -> list[Any]:
@@ -139,11 +156,19 @@ def _cues(tape: Tape, cast: Cast, names: Names) -> Iterator[Cue]:
                 patches = [
                     line.template.build(names.identity(role.flow, role.copy, role.backend)) for role in roles
                 ]
-            now_ns = max(now_ns, line.time_ns + later_ns)
+            now_ns = min(max(now_ns, line.time_ns + later_ns), LAST_NS)
             yield Cue(part, line.upstream, now_ns, line.payload, patches, line.frame)
 
 
 # ---- after ----------------------------------------------------------------------------------------------
+
+
+def _ask_again(target: Target) -> Counter[str] | None:
+    """The drops after the play; None: the relay has gone meanwhile, which the verdict shows."""
+    try:
+        return target.drops()
+    except UnreachableError:
+        return None
 
 
 def _since(before: Counter[str] | None, after: Counter[str] | None) -> dict[str, int] | None:
@@ -159,19 +184,12 @@ def _outcome(
     elapsed_s: float,
     drops: dict[str, int] | None,
 ) -> Outcome:
-    survey, counters = tape.survey, player.counters()
+    counters = player.counters()
     planned_up, planned_down = cast.datagrams
     up, down = _way(counters["up"]), _way(counters["down"])
     shares = ("p50", "p90", "p99", "p999", "max")
     return Outcome(
-        file=str(tape.file),
-        calls=len(survey.calls),
-        flows=sum(len(call.flows) for call in survey.calls),
-        datagrams=survey.datagrams,
-        recorded_s=survey.duration_s,
-        skipped=dict(survey.skipped.most_common()),
-        signed=survey.signed,
-        unsigned=survey.unsigned,
+        **_captured(tape),
         target=target.name,
         mode=wishes.mode,
         backends=wishes.backends,
@@ -185,16 +203,28 @@ def _outcome(
         up=up,
         down=down,
         elapsed_s=elapsed_s,
-        **{
-            name: counters[name]
-            for name in ("unroutable", "moved", "timed", "held_back", "starved", "blocked")
-        },
+        **{name: counters[name] for name in COUNTED},
         timing_us=_quantiles(player.timing_ns, ("p50", "p99", "max")) if counters["timed"] else {},
         latency_us=_quantiles(player.latency_ns, shares) if up.delivered + down.delivered else {},
         drops=drops,
         faults=tuple(_faults(player, cast)),
         gates=wishes.gates,
     )
+
+
+def _captured(tape: Tape) -> dict[str, Any]:
+    """What the outcome says of the capture."""
+    survey = tape.survey
+    return {
+        "file": str(tape.file),
+        "calls": len(survey.calls),
+        "flows": sum(len(call.flows) for call in survey.calls),
+        "datagrams": survey.datagrams,
+        "recorded_s": survey.duration_s,
+        "skipped": dict(survey.skipped.most_common()),
+        "signed": survey.signed,
+        "unsigned": survey.unsigned,
+    }
 
 
 def _way(counters: Mapping[str, int]) -> Way:

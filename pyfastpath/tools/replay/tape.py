@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from pyfastpath.errors import PcapError
+from pyfastpath.errors import ConfigError, PcapError
 from pyfastpath.tools.pcap import open_capture
 from pyfastpath.tools.replay.calls import Call, CallFinder
 from pyfastpath.tools.replay.credentials import Credentials
@@ -63,7 +63,7 @@ class Tape:
     """A capture file. limit: how many datagrams of calls are played, 0: all of them.
 
     server: see CallFinder. Reading raises PcapError for a damaged file, RoleError when nobody can tell who
-    is the server, OSError when the file cannot be read.
+    is the server, ConfigError when the file cannot be read or is another one than was surveyed.
     """
 
     def __init__(
@@ -81,6 +81,7 @@ class Tape:
         self._limit = limit
         self._kept: list[Line] | None = None
         self.survey = Survey()
+        self._edition = self._look()
         lines = self._read(self.survey)
         if preload:
             self._kept = list(lines)
@@ -92,9 +93,29 @@ class Tape:
 
     def lines(self) -> Iterator[Line]:
         """From the first datagram of a call on; the same each time."""
-        return iter(self._kept) if self._kept is not None else self._read(Survey())
+        if self._kept is not None:
+            return iter(self._kept)
+        if self._look() != self._edition:
+            raise ConfigError(
+                f"{self.file} changed while it was replayed", "Replay a copy, or read it once: --preload."
+            )
+        return self._read(Survey())
+
+    def _look(self) -> tuple[int, ...]:
+        """What tells one edition of the file from another."""
+        try:
+            now = self.file.stat()
+        except OSError as error:
+            raise _unreadable(self.file, error) from None
+        return now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns
 
     def _read(self, survey: Survey) -> Iterator[Line]:
+        try:
+            yield from self._parse(survey)
+        except OSError as error:
+            raise _unreadable(self.file, error) from None
+
+    def _parse(self, survey: Survey) -> Iterator[Line]:
         finder = CallFinder(server=self._server, server_ufrags=self._credentials.server_ufrags)
         survey.calls = finder.calls
         with open_capture(self.file) as datagrams:
@@ -115,6 +136,10 @@ class Tape:
             survey.skipped = finder.skipped + Counter(
                 {f"frames: {reason}".replace("_", " "): count for reason, count in datagrams.skipped.items()}
             )
+
+
+def _unreadable(file: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot read {file}: {error.strerror}", "Name a pcap or pcapng file.")
 
 
 def _no_call(file: Path, survey: Survey) -> PcapError:

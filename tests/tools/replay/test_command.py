@@ -1,13 +1,19 @@
 """`pyfastpath replay` as it is typed: exit codes, one sentence for each mistake, files."""
 
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from pyfastpath.cli import run
+from pyfastpath.tools.own_relay import own_relay
 from tests.support.captures import HOSTILE, pcap, record, section
 from tests.support.relay import free_port
 
@@ -52,10 +58,12 @@ def test_nothing_to_play_ends_with_2(
         ([str(PCAP), "--speed", "warp"], "--speed: 'warp'"),
         ([str(PCAP), "--passwords", "nowhere.jsonl"], "--passwords: cannot read nowhere.jsonl"),
         ([str(PCAP), "--json", "nowhere/x.json"], "--json: there is no folder nowhere"),
+        ([str(PCAP), "--junit", str(PCAP)], "chromium-dtls12.pcap is the capture already"),
+        ([str(PCAP), "--source", "0.0.0.0"], "--source: 0.0.0.0 is nobody's address"),
         ([str(PCAP), "--fail-if", "p98_us>1"], "there is no figure 'p98_us'"),
         ([str(PCAP), "--server", "203.0.113.1:1"], "no WebRTC call that could be replayed"),
     ],
-    ids=["file", "folder", "speed", "passwords", "json", "figure", "server"],
+    ids=["file", "folder", "speed", "passwords", "json", "junit", "source", "figure", "server"],
 )
 def test_mistakes_end_with_2(
     arguments: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
@@ -63,6 +71,32 @@ def test_mistakes_end_with_2(
     monkeypatch.chdir(tmp_path)
     assert run(["replay", *arguments]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert run(["replay", str(tmp_path / "pipe")]) == 2
+    assert "pipe is a pipe, and a capture is read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+def test_a_replay_that_is_ended_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
+    """No backend in the relay that stays, no relay and no folder of its own."""
+    command = [sys.executable, "-m", "pyfastpath", "replay", str(PCAP)]
+    with own_relay(backends=[]) as relay:
+        for more in (["--socket", relay.admin.where], []):
+            folder = tmp_path / f"for-{len(more)}"
+            folder.mkdir()
+            child = subprocess.Popen([*command, *more], env={**os.environ, "TMPDIR": str(folder)})
+            deadline = time.monotonic() + 10
+            while not (relay.admin.get("backends")["backends"] or any(folder.glob("*/admin.sock"))):
+                assert child.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            child.send_signal(number)
+            assert child.wait(10) == 128 + number
+            assert relay.admin.get("backends")["backends"] == []
+            assert list(folder.iterdir()) == []
 
 
 def test_a_replay_tells_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

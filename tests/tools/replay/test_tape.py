@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pyfastpath.errors import PcapError
+from pyfastpath.errors import ConfigError, PcapError
 from pyfastpath.tools.replay.calls import NO_CALL
 from pyfastpath.tools.replay.credentials import Credentials, parse_credentials
 from pyfastpath.tools.replay.tape import Line, Tape
@@ -87,3 +87,21 @@ def test_damage_anywhere_is_found_before_anything_is_played(tmp_path: Path) -> N
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(PcapError, match=r"ends inside .* at byte"):
         Tape(file, Credentials())
+
+
+def test_a_file_that_changes_between_two_readings_is_named(tmp_path: Path) -> None:
+    file = write(tmp_path / "call.pcap", (CLIENT, SERVER, REQUEST), (SERVER, CLIENT, SUCCESS))
+    tape = Tape(file, Credentials())
+    assert len(list(tape.lines())) == 2
+    with file.open("ab") as more:
+        more.write(bytes(3))
+    with pytest.raises(ConfigError, match=r"call\.pcap changed while it was replayed"):
+        tape.lines()
+    file.unlink()
+    with pytest.raises(ConfigError, match=r"cannot read .*call\.pcap: No such file"):
+        tape.lines()
+
+
+def test_a_file_that_cannot_be_read_is_named() -> None:
+    with pytest.raises(ConfigError, match="cannot read /proc/self/mem: Input/output error"):
+        Tape(Path("/proc/self/mem"), Credentials())
