@@ -90,7 +90,6 @@ class Work(msgspec.Struct, frozen=True):
 class Changes(msgspec.Struct, frozen=True):
     """What happened between two readings."""
 
-    seconds: float
     ways: dict[str, Way]
     drops: list[Drop]
     workers: list[Work]
@@ -121,7 +120,6 @@ def between(before: Reading, after: Reading) -> Changes:
     kernel = sum(shard.kernel_dropped for shard in after.shards)
     kernel_before = sum(shard.kernel_dropped for shard in before.shards)
     return Changes(
-        seconds=seconds,
         ways={name: _way(before, after, name, per_s) for name in DIRECTIONS},
         drops=_drops(before, after, per_s),
         workers=_workers(before, after, per_s),
