@@ -225,7 +225,10 @@ def _time_lines(o: Outcome) -> Iterator[tuple[str, str]]:
     if o.speed:
         late = f"p50 {o.timing_us['p50']:.0f} µs, p99 {o.timing_us['p99']:.0f} µs" if o.timing_us else "none"
         share = 100 * o.held_back / max(o.sent, 1)
-        yield "timing", f"after the recorded time: {late}; {share:.0f} % waited for what they answer, or for room"
+        yield (
+            "timing",
+            f"after the recorded time: {late}; {share:.0f} % waited for what they answer, or for room",
+        )
     if o.latency_us:
         shown = ", ".join(f"{name} {value:,.0f} µs" for name, value in o.latency_us.items())
         yield "latency", shown

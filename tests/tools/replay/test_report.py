@@ -71,7 +71,8 @@ def test_everything_as_it_should_be_passes() -> None:
     assert "verdict    PASSED" in text
     assert "600 of 600 delivered (100 %), each once, unchanged, in order" in text
     assert "left out   7 of no call" in text
-    assert "timing     after the recorded time: p50 4 µs, p99 80 µs; 10 % waited for what they answer, or for room" in text
+    assert "timing     after the recorded time: p50 4 µs, p99 80 µs; " in text
+    assert "10 % waited for what they answer, or for room" in text
     assert max(map(len, text.splitlines())) <= 110
 
 
