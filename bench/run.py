@@ -251,11 +251,16 @@ def main(argv: list[str] | None = None) -> int:
     """The whole run; its exit code."""
     arguments = arguments_of(argv)
     if arguments.render:
+        if not arguments.render.is_file():
+            say(f"--render: there is no file {arguments.render}; results lie in {RESULTS}")
+            return 2
         sys.stdout.write(publish(arguments.render, json.loads(arguments.render.read_text())))
         return 0
     scenarios = chosen(QUICK if arguments.quick else FULL, tuple(arguments.only), tuple(arguments.topology))
     if not scenarios:
-        say("--only and --topology leave nothing to measure: see bench/scenarios.py for the names")
+        plan = QUICK if arguments.quick else FULL
+        known = {name for each in plan for name in (each.name, *each.contestants)}
+        say(f"--only and --topology leave nothing to measure; --only knows {' · '.join(sorted(known))}")
         return 2
     check_machine()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

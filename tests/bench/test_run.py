@@ -139,10 +139,18 @@ def test_a_topology_that_cannot_be_made_is_left_out(benchmark_of, monkeypatch):
 
 def test_nothing_left_to_measure_is_a_usage_error(capsys):
     assert run.main(["--only", "nobody of that name"]) == 2
-    assert "leave nothing to measure" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "leave nothing to measure; --only knows" in said
+    assert "C trunk" in said
+    assert "latency" in said
     with pytest.raises(SystemExit) as ended:
         run.main(["--topology", "the moon"])
     assert ended.value.code == 2
+
+
+def test_nothing_there_to_show_is_a_usage_error(capsys, tmp_path):
+    assert run.main(["--render", str(tmp_path / "no.json")]) == 2
+    assert "there is no file" in capsys.readouterr().err
 
 
 @pytest.mark.slow
