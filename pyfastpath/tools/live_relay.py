@@ -29,13 +29,16 @@ NO_ROOM: Final = {
 
 
 class RefusedError(FastpathError):
-    """The relay does not take a route: there is nothing to measure."""
+    """The relay does not take what a run needs: no gate failed, but there is nothing to judge."""
 
     exit_code = 4
 
 
 def add_backend(admin: AdminClient, name: str, address: str, mode: str) -> None:
-    """Tell the relay of an end of ours, for a run. address: ip:port. mode: plain or trunk. AdminError."""
+    """Tell the relay of an end of ours, for a run. address: ip:port. mode: plain or trunk.
+
+    ConfigError: it serves no such backend; RefusedError: it says no for another reason.
+    """
     body = {"address": address, "mode": mode} | ({"assume_up": True} if mode == "trunk" else {})
     try:
         admin.request("PUT", ("backends", name), body=body)
@@ -43,7 +46,7 @@ def add_backend(admin: AdminClient, name: str, address: str, mode: str) -> None:
         for missing, (why, hint) in NO_ROOM.items():
             if missing in str(error):
                 raise ConfigError(why, hint, key="--upstream") from None
-        raise
+        raise RefusedError(error.message, error.hint) from None
 
 
 def install_routes(admin: AdminClient, rows: Iterable[Mapping[str, Any]]) -> None:

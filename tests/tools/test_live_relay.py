@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pyfastpath.errors import AdminError, ConfigError
+from pyfastpath.errors import ConfigError
 from pyfastpath.tools import live_relay
 from pyfastpath.tools.live_relay import (
     RefusedError,
@@ -65,7 +65,7 @@ def test_a_relay_that_has_no_room_for_a_mode_names_the_other():
             add_backend(relay.admin, "ours", "127.0.0.1:9", "plain")
         with pytest.raises(ConfigError, match=r"--upstream: this relay has no trunk .*--upstream plain"):
             add_backend(relay.admin, "ours", "127.0.0.1:9", "trunk")
-        with pytest.raises(AdminError, match="is not ip:port"):
+        with pytest.raises(RefusedError, match="is not ip:port"):
             add_backend(relay.admin, "ours", "127.0.0.1", "plain")
 
 

@@ -6,13 +6,13 @@ import socket
 from ipaddress import IPv4Address
 from typing import Any, Final
 
-from pyfastpath.errors import ConfigError, FastpathError, SocketError, UnreachableError
+from pyfastpath.errors import ConfigError, SocketError, UnreachableError
 from pyfastpath.tools.bench.frames import way_out
 from pyfastpath.tools.bench.load import Load
 from pyfastpath.tools.bench.options import Options
 from pyfastpath.tools.bench.relays import Path
 from pyfastpath.tools.bench.streams import Address, Crowd
-from pyfastpath.tools.live_relay import say_drops
+from pyfastpath.tools.live_relay import RefusedError, say_drops
 
 TIMEOUT_S: Final = 5.0
 SLOWEST_PER_S: Final = 10_000  # a relay that opens fewer sessions a second is given up
@@ -38,13 +38,13 @@ def aim(load: Load, path: Path, options: Options) -> None:
 
 
 def open_sessions(load: Load, path: Path, *, spread_s: float = 0.0) -> None:
-    """Confirm every session. UnreachableError when none is, FastpathError when some are not."""
+    """Confirm every session. UnreachableError when none is, RefusedError when some are not."""
     confirmed = load.open(TIMEOUT_S + load.sessions / SLOWEST_PER_S, spread_s=spread_s)
     check_confirmed(load.sessions, confirmed, path)
 
 
 def check_confirmed(asked: int, confirmed: int, path: Path) -> None:
-    """UnreachableError when no session was confirmed, FastpathError when some were not."""
+    """UnreachableError when no session was confirmed, RefusedError when some were not."""
     if confirmed == asked:
         return
     host, port = path.targets[0]
@@ -56,9 +56,7 @@ def check_confirmed(asked: int, confirmed: int, path: Path) -> None:
     )
     if not confirmed:
         raise UnreachableError(f"nobody answers at {host}:{port}: no session was confirmed", hint)
-    raise FastpathError(
-        f"only {confirmed:,} of {asked:,} sessions were confirmed through {host}:{port}", hint
-    )
+    raise RefusedError(f"only {confirmed:,} of {asked:,} sessions were confirmed through {host}:{port}", hint)
 
 
 def _crowd(load: Load, path: Path, options: Options) -> Crowd:

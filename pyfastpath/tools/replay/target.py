@@ -94,7 +94,7 @@ def live_target(
 ) -> Iterator[Target]:
     """Use a relay that runs. listen None: what it says itself. run: part of the names of our backends.
 
-    UnreachableError when it does not answer, AdminError when it refuses.
+    UnreachableError when it does not answer, RefusedError or ConfigError when it refuses.
     """
     status = admin.get("status")  # nobody there: said before anything is entered
     where = listen or _pair(ipv4_listener(status))

@@ -123,6 +123,7 @@ def test_sessions_that_a_relay_refuses_are_told_with_its_reasons(monkeypatch):
         with pytest.raises(FastpathError, match=r"only 10 of 20 sessions were confirmed") as told:
             open_sessions(load, Path(half.name, half.targets, half.ufrags, None, path.drops))
         assert "The relay dropped: " in str(told.value)
+        assert told.value.exit_code == 4
 
 
 def test_no_relay_behind_the_socket(tmp_path):
