@@ -143,7 +143,7 @@ def _targets(result: Result) -> Iterator[Row]:
 
 
 def _figure(value: float) -> str:
-    return f"{value:.2f}" if abs(value) < 10 else f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.0f}"
 
 
 def _relays(result: Result, topology: str) -> str:

@@ -32,7 +32,7 @@ def headline(status: dict[str, Any]) -> Text:
     text.append(f" {word} ", style="bold green" if ready else "bold yellow")
     text.append(
         f"up {span(status['uptime_s'])} · engine {status['engine_starts']} · "
-        f"{short(flows['confirmed'])} flows +{short(flows['provisional'])} of {short(flows['max'])}"
+        f"flows {short(flows['confirmed'])} +{short(flows['provisional'])} of {short(flows['max'])}"
     )
     return text
 

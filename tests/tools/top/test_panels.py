@@ -38,7 +38,7 @@ def changes():
 
 def test_the_headline_says_whether_it_is_ready():
     assert text(panels.headline(STATUS)) == (
-        " pyfastpath 0.1.0  ready up 1h02m · engine 2 · 12.3k flows +7 of 262k"
+        " pyfastpath 0.1.0  ready up 1h02m · engine 2 · flows 12.3k +7 of 262k"
     )
     assert "draining" in text(panels.headline(STATUS | {"draining": True, "ready": False}))
     assert "not ready" in text(panels.headline(STATUS | {"ready": False}))

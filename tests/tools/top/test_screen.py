@@ -64,7 +64,7 @@ async def test_a_call_is_seen_at_80_by_24(call):
         talking.join()
         assert len(lines) == 24
         assert "ready" in lines[0]
-        assert "1 flows" in lines[0]
+        assert "flows 1 +0" in lines[0]
         assert any(line.startswith("forwarded in all  up 201 · down 201") for line in lines)
         assert any("not_webrtc" in line for line in lines)
         assert row(lines, "a ")[:3] == ["a", "up", "plain"]
