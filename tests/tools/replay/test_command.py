@@ -6,7 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -79,14 +81,19 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "pipe is a pipe, and a capture is read" in capsys.readouterr().err
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Under a short name: a UNIX socket's path has 107 bytes."""
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
-def test_a_replay_that_is_ended_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_replay_that_is_ended_leaves_nothing_behind(number: signal.Signals, folder: Path) -> None:
     """No backend in the relay that stays, no relay and no folder of its own."""
     command = [sys.executable, "-m", "pyfastpath", "replay", str(PCAP)]
     with own_relay(backends=[]) as relay:
         for more in (["--socket", relay.admin.where], []):
-            folder = tmp_path / f"for-{len(more)}"
-            folder.mkdir()
             child = subprocess.Popen([*command, *more], env={**os.environ, "TMPDIR": str(folder)})
             deadline = time.monotonic() + 10
             while not (relay.admin.get("backends")["backends"] or any(folder.glob("*/admin.sock"))):
