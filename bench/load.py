@@ -8,9 +8,9 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from fastpath.generator import Generator
-from fastpath.sink import Sink
-from fastpath.trunk_sink import TrunkSink
+from fastpath.load.generator import Generator
+from fastpath.load.sink import Sink
+from fastpath.load.trunk_sink import TrunkSink
 
 from bench.contestants.contract import Running
 from bench.cpu import RELAY_CPU, busy_ns, spare_ns

@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fastpath.generator import Generator
-from fastpath.trunk_sink import TrunkSink
+from fastpath.load.generator import Generator
+from fastpath.load.trunk_sink import TrunkSink
 
 from bench.cpu import LOAD_CPU, RELAY_CPU
 from pyfastpath.tools.bench.cpu import pinned, used_ns

@@ -4,7 +4,7 @@ import os
 import time
 
 import pytest
-from fastpath.generator import binding_request
+from fastpath.load.generator import binding_request
 
 from fastpath._testing import bench
 from pyfastpath.wire.token import mint

@@ -4,7 +4,7 @@ import os
 
 import pytest
 from fastpath._testing.forward import Bench
-from fastpath.generator import binding_request
+from fastpath.load.generator import binding_request
 
 from fastpath._testing import bench_shard
 from pyfastpath.relay.layout import MODE_PLAIN, MODE_TRUNK

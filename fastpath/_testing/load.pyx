@@ -1,16 +1,17 @@
 """The leaves of the load tools as Python functions, for tests only."""
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
-from fastpath.arrivals cimport Arrivals, arrivals_note, arrivals_publish
-from fastpath.binding cimport BINDING_RESPONSE_BYTES, binding_is as c_binding_is, binding_success as c_success
-from fastpath.histogram cimport HISTOGRAM_BUCKETS
-from fastpath.histogram cimport histogram_bucket as c_bucket, histogram_floor as c_floor
-from fastpath.histogram cimport histogram_note, histogram_quantile
-from fastpath.pace cimport (
+from fastpath.load.arrivals cimport Arrivals, arrivals_note, arrivals_publish
+from fastpath.load.binding cimport BINDING_RESPONSE_BYTES
+from fastpath.load.binding cimport binding_is as c_binding_is, binding_success as c_success
+from fastpath.load.histogram cimport HISTOGRAM_BUCKETS
+from fastpath.load.histogram cimport histogram_bucket as c_bucket, histogram_floor as c_floor
+from fastpath.load.histogram cimport histogram_note, histogram_quantile
+from fastpath.load.pace cimport (
     pace, pace_allowance, pace_begin, pace_flying, pace_intended_ns, pace_note, pace_over, pace_rest_ns,
 )
-from fastpath.probe cimport PROBE_BYTES, probe, probe_build, probe_note, probe_parse, probe_tally
-from fastpath.sha1 cimport SHA1_BYTES, hmac_key, hmac_sha1 as c_hmac_sha1, hmac_sha1_prepare
+from fastpath.load.probe cimport PROBE_BYTES, probe, probe_build, probe_note, probe_parse, probe_tally
+from fastpath.load.sha1 cimport SHA1_BYTES, hmac_key, hmac_sha1 as c_hmac_sha1, hmac_sha1_prepare
 
 BUCKETS = HISTOGRAM_BUCKETS
 LEAST_PROBE_BYTES = PROBE_BYTES

@@ -3,8 +3,8 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from fastpath.agenda cimport agenda, agenda_add, agenda_entry, agenda_take
-from fastpath.script cimport (
+from fastpath.load.agenda cimport agenda, agenda_add, agenda_entry, agenda_take
+from fastpath.load.script cimport (
     fingerprint as c_fingerprint, script, script_adopt, script_apply_mark, script_close, script_finish,
     script_finished, script_line, script_open, script_publish, script_release, script_reserve, script_used)
 

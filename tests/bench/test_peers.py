@@ -9,9 +9,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
-from fastpath.generator import Generator
-from fastpath.sink import Sink
-from fastpath.trunk_sink import TrunkSink
+from fastpath.load.generator import Generator
+from fastpath.load.sink import Sink
+from fastpath.load.trunk_sink import TrunkSink
 
 from bench.contestants import Contestant, able, everybody, uvloop_relay
 from bench.peers.clients import send_as

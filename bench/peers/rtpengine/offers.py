@@ -99,7 +99,7 @@ def teach(generator: Any, sink: Any, targets: list[Address], timeout_ms: int) ->
 
 
 def _packet(flow: int) -> bytes:
-    """An RTP packet as fastpath/probe.pxd lays it out."""
+    """An RTP packet as fastpath/load/probe.pxd lays it out."""
     return struct.pack("!BBHI", 0x80, 111, 0, 0) + struct.pack("=IIQQ", flow, NOBODYS_RUN, 0, 0)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 TICKS: Final = 5  # lines of a percentile file for each halving of the distance to 100 %
-STEPS: Final = 32  # buckets a power of two (fastpath/histogram.pxd): a value is right within 3.2 %
+STEPS: Final = 32  # buckets a power of two (fastpath/load/histogram.pxd): a value is right within 3.2 %
 
 
 @dataclass(frozen=True, slots=True)

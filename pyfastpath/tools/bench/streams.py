@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fastpath.generator import Generator
-from fastpath.sink import Sink
-from fastpath.trunk_sink import TrunkSink
+from fastpath.load.generator import Generator
+from fastpath.load.sink import Sink
+from fastpath.load.trunk_sink import TrunkSink
 
 from pyfastpath.errors import SocketError
 from pyfastpath.tools.bench.options import Part

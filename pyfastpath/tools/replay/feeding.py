@@ -64,7 +64,7 @@ class _Watch:
 
 
 def play(player: Any, cues: Iterator[Cue], *, show: Show | None = None) -> bool:
-    """Play everything. player: a fastpath.player.Player. show: gets its counters once a second.
+    """Play everything. player: a fastpath.load.player.Player. show: gets its counters once a second.
 
     What reading `cues` raises ends the play, too. False: it was left because nothing came out any more.
     """

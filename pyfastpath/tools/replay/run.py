@@ -78,7 +78,7 @@ def _check_length(wishes: Wishes, tape: Tape) -> None:
 
 
 def _open_ends(wishes: Wishes, stack: ExitStack) -> list[Any]:
-    from fastpath.player import PlainEnd, TrunkEnd
+    from fastpath.load.player import PlainEnd, TrunkEnd
 
     addresses = [(str(end.address), end.port) for end in wishes.ends_at] or [LOOPBACK] * wishes.backends
     key_id, key = wishes.trunk_key or (0, None)
@@ -123,7 +123,7 @@ def _routes(cast: Cast, names: Names) -> Iterator[Route]:
 
 
 def _cast_player(wishes: Wishes, cast: Cast, ends: list[Any], target: Target, stack: ExitStack) -> Any:
-    from fastpath.player import Player
+    from fastpath.load.player import Player
 
     player = Player(
         target.listen,

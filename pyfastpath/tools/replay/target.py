@@ -25,7 +25,7 @@ SHARDS: Final = 2  # so that flows are looked up in a sibling's table too
 
 
 class End(Protocol):
-    """One backend as the player has it (fastpath.player)."""
+    """One backend as the player has it (fastpath.load.player)."""
 
     address: tuple[str, int]
 

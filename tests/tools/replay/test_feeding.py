@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from fastpath.player import PlainEnd, Player
+from fastpath.load.player import PlainEnd, Player
 
 from pyfastpath.tools.replay import feeding
 from pyfastpath.tools.replay.feeding import Cue, play
