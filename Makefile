@@ -2,8 +2,8 @@
 SHELL      := /bin/sh
 PYTHON     ?= python3
 PY         := .venv/bin/python
-# Two files at once: half of the suite is calls in real time, which wait more than they work.
-PYTEST     := $(PY) -m pytest -q --durations=10 -n 2 --dist loadfile
+# Three files at once on two CPUs: half of the suite is calls in real time, which wait more than they work.
+PYTEST     := $(PY) -m pytest -q --durations=10 -n 3 --dist loadfile
 LOCK       := flock .build.lock
 JOBS       := $(shell nproc 2>/dev/null || echo 2)
 DATA_PLANE := $(shell find fastpath -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.py')
@@ -17,7 +17,7 @@ UP_FLAGS    = $(if $(filter 1,$(ONCE)),--once) $(if $(RELAY_PORT),--relay-port $
 LIBASAN     = $(shell gcc -print-file-name=libasan.so)
 
 .DELETE_ON_ERROR:
-.PHONY: help run run-aiortc build test suite lint purity debug asan bench bench-smoke bench-readme bench-deps bench-micro bench-calls bench-setup fuzz-pcap docs wheel clean
+.PHONY: help run run-aiortc build test suite lint purity debug asan bench bench-smoke bench-readme bench-deps bench-micro bench-calls bench-setup replay fuzz-pcap docs wheel clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -71,6 +71,10 @@ bench-calls: .stamps/venv-dev .stamps/build  ## what a call costs the transceive
 
 bench-setup: .stamps/venv-dev .stamps/build  ## how long a browser waits for the first packet, beside aiortc
 	$(PY) -m bench.calls.first_packet
+
+replay: .stamps/venv .stamps/build  ## every capture of tests/pcaps in full, a thousand sessions each, in both upstream modes
+	for capture in tests/pcaps/*.pcap; do for mode in plain trunk; do \
+	    $(PY) -m pyfastpath replay $$capture --sessions 1000 --speed max --upstream $$mode || exit 1; done; done
 
 fuzz-pcap: .stamps/venv-dev  ## the capture readers under coverage-guided random input (FUZZ_SECONDS=600)
 	@$(PY) -m tests.fuzz.pcap_reader

@@ -493,6 +493,7 @@ def test_the_relay_alone_pulls_neither_aiortc_nor_plots():
         "bench-deps",
         "bench-calls",
         "bench-micro",
+        "replay",
         "bench-setup",
         "docs",
         "help",

@@ -26,8 +26,10 @@ fuzzer.main()
 def fuzz(folder, *command, seconds):
     """libFuzzer's exit code and what it printed."""
     settings = {"FUZZ_SECONDS": str(seconds), "FUZZ_FOLDER": str(folder), "PYTHONPATH": str(ROOT)}
+    # A program inherits the peak of the memory it was started from (getrusage(2), ru_maxrss), and libFuzzer
+    # would take the test run's for its own: a shell in between has little.
     done = subprocess.run(
-        [sys.executable, *command],
+        ["sh", "-c", '"$@"; exit $?', "sh", sys.executable, *command],
         check=False,
         cwd=folder,
         env=os.environ | settings,

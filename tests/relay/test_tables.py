@@ -49,13 +49,13 @@ def test_of_copies_in_two_shards_the_newest_counts(first: int, second: int, cloc
 
 def test_every_shards_flows_are_there(relay: Relay, server: socket.socket) -> None:
     calls = []
-    for number in range(12):
+    for number in range(8):  # as many as one shard has upstream ports: the kernel may give it all of them
         relay.routes.install(f"ufrag{number}", "a")
         calls.append(PlainCall(address_of(relay), server, f"ufrag{number}"))
         calls[-1].confirm()
         calls[-1].exchange()
     per_shard = relay.call(lambda control: control.tables.headers()["flows_count"].tolist())
-    assert sum(per_shard) == len(relay.flows()) == 12
+    assert sum(per_shard) == len(relay.flows()) == 8
     for call in calls:
         call.close()
 
