@@ -63,6 +63,10 @@ def test_counters_of_a_batch(per_operation, relay):
     per_operation(bench_shard.counts, COUNT, relay.shards[0])
 
 
+def test_settings_of_a_turn(per_operation, relay):
+    per_operation(bench_shard.settings_looks, COUNT, relay.shards[0], relay.settings)
+
+
 def test_expiry_of_a_turn(per_operation, relay):
     per_operation(bench_shard.expiry, 1000, relay.shards[0], 1)
 

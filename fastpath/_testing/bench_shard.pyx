@@ -18,6 +18,7 @@ from fastpath.lifecycle cimport expire_slice
 from fastpath.ports cimport ports_acquire, ports_lookup, ports_release
 from fastpath.provisional cimport (
     provisional_insert, provisional_lookup, provisional_place, provisional_remove)
+from fastpath.settings cimport Settings, settings, settings_refresh
 from fastpath.shard cimport Shard
 from fastpath.transactions cimport (
     flow_tag, transactions_first_from, transactions_known, transactions_remember)
@@ -178,6 +179,17 @@ def expiry(Shard shard not None, uint32_t now_ms, uint32_t count):
         for i in range(count):
             expire_slice(&shard.state, now_ms + i, 1)
     return count
+
+
+def settings_looks(Shard shard not None, Settings shared not None, uint32_t count):
+    """`count` looks whether the control thread published new settings, as each turn begins; none did."""
+    cdef settings *mine = <settings *>shard.state.settings      # the Bench's own copy
+    cdef uint32_t _i, unchanged = 0
+    with nogil:
+        for _i in range(count):
+            if not settings_refresh(mine, &shared.shared, &shared.wall_s):
+                unchanged += 1
+    return unchanged
 
 
 cdef class Crowd:
