@@ -31,8 +31,9 @@ from fastpath.load.trunk_sink import TrunkSink
 
 from bench.cpu import LOAD_CPU, RELAY_CPU
 from pyfastpath.tools.bench.cpu import pinned, used_ns
+from pyfastpath.tools.ports import free_port
 from pyfastpath.wire.token import mint
-from tests.support.relay import Relay, free_port, running_relay
+from tests.support.relay import Relay, running_relay
 
 CLIENTS = 40_000
 RATE_PPS = 40_000

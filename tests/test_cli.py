@@ -11,7 +11,8 @@ from pyfastpath import __version__
 from pyfastpath.cli import run
 from pyfastpath.config import GatewayConfig, RelayConfig, TransceiverConfig, fields
 from pyfastpath.config.document import has_flag
-from tests.support.relay import free_port, running_relay
+from pyfastpath.tools.ports import free_port
+from tests.support.relay import running_relay
 
 DAEMONS = (RelayConfig, TransceiverConfig, GatewayConfig)
 KEY = "000102030405060708090a0b0c0d0e0f"

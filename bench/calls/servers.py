@@ -22,11 +22,11 @@ from typing import Any
 from bench.cpu import LOAD_CPU
 from bench.cpu import RELAY_CPU as SERVER_CPU
 from pyfastpath.tools.bench.cpu import pinned
+from pyfastpath.tools.ports import free_port
 from pyfastpath.wire import token
 from tests.support import http
 from tests.support.child import running_child
 from tests.support.edge import running_edge
-from tests.support.relay import free_port
 
 TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
 CALL_S = 3600

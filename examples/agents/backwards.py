@@ -1,6 +1,6 @@
 """A custom agent: says what you said, backwards.
 
-    pyfastpath up --agent examples.agents.backwards:Backwards
+pyfastpath up --agent examples.agents.backwards:Backwards
 """
 
 from __future__ import annotations

@@ -213,14 +213,6 @@ def check_ports(wishes: Wishes) -> None:
                 ) from None
 
 
-def free_udp_port() -> int:
-    """A port of loopback that nobody has now, for the relay's end of the trunk."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
-        end.bind((LOOPBACK, 0))
-        port: int = end.getsockname()[1]
-        return port
-
-
 def usable(addresses: Iterable[str]) -> tuple[str, ...]:
     """Of this machine's IPv4 addresses those a client on it may use beside 127.0.0.1, the first few."""
     return tuple(dict.fromkeys(one for one in addresses if not ip_address(one).is_loopback))[

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -32,11 +31,10 @@ from pyfastpath.errors import FastpathError
 from pyfastpath.tools.admin import AdminClient
 from pyfastpath.tools.edge import toml_of
 from pyfastpath.tools.live_relay import install_routes
+from pyfastpath.tools.ports import LOOPBACK, free_port
 from pyfastpath.tools.relay_numbers import RelayNumbers, read_relay_numbers
 from pyfastpath.types import Endpoint
 
-LOOPBACK: Final = "127.0.0.1"
-SERVER_PORTS: Final = (20_000, 32_000)  # the kernel's own begin at 32768
 READY_TIMEOUT_S: Final = 20.0
 STOP_TIMEOUT_S: Final = 10.0
 POLL_S: Final = 0.03
@@ -101,16 +99,6 @@ def own_relay(
             yield OwnRelay((str(listen.address), listen.port), admin, health, process.pid, log)
         finally:
             _stop(process)
-
-
-def free_port(kind: socket.SocketKind) -> int:
-    """A port of 127.0.0.1 that nobody has now, below those the kernel gives to clients."""
-    for _ in range(100):
-        port = random.randrange(*SERVER_PORTS)
-        with socket.socket(socket.AF_INET, kind) as end, suppress(OSError):
-            end.bind((LOOPBACK, port))
-            return port
-    raise OwnRelayError(f"no free port on {LOOPBACK} between {SERVER_PORTS[0]} and {SERVER_PORTS[1]}")
 
 
 def _settings(

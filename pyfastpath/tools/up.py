@@ -10,6 +10,7 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -18,7 +19,8 @@ from typing import Final
 from aioice import ice
 
 from pyfastpath.tools.children import Child, Children
-from pyfastpath.tools.edge import LOOPBACK, Edge, Wishes, check_ports, free_udp_port, usable
+from pyfastpath.tools.edge import LOOPBACK, Edge, Wishes, check_ports, usable
+from pyfastpath.tools.ports import free_port
 from pyfastpath.tools.relay_numbers import PUBLISH_S, read_relay_numbers
 from pyfastpath.tools.selfcall import CallError, SelfCall
 from pyfastpath.tools.verdict import find_faults, report
@@ -67,7 +69,7 @@ async def _until_interrupted(wishes: Wishes, *, once: bool) -> int:
 
 async def _run(wishes: Wishes, *, once: bool) -> int:
     directory = Path(tempfile.mkdtemp(prefix="fastpath-"))  # of mode 0700
-    edge = Edge(wishes, directory, _own_addresses(), free_udp_port())
+    edge = Edge(wishes, directory, _own_addresses(), free_port(socket.SOCK_DGRAM))
     children = Children(_clean_environment(), say)
     good = False
     try:

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
+from pyfastpath.tools.ports import free_port
 from tests.support.browser import browser_page, call_stats
 from tests.support.child import running_child
 from tests.support.edge import running_edge
 from tests.support.npm import install
 from tests.support.recording import RATE_HZ, write_microphone
-from tests.support.relay import free_port
 from tests.support.require import require
 from tests.support.speech import speech
 

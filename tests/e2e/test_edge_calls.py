@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pyfastpath.tools.ports import free_port
 from pyfastpath.tools.selfcall import SelfCall
 from tests.support import npm
 from tests.support.daemon import running_daemon
@@ -21,7 +22,6 @@ from tests.support.edge_inside import (
     sessions,
     wait_until_quiet,
 )
-from tests.support.relay import free_port
 from tests.support.wrtc import FOLDER, wrtc_clients
 
 CALL_S = 30

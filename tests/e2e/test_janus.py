@@ -13,9 +13,10 @@ import pytest
 from examples.aiortc_echo.addresses import own_networks
 from examples.aiortc_echo.call import Exchange, make_call
 from examples.aiortc_echo.server import without_candidates
+from pyfastpath.tools.ports import free_port
 from tests.support.calls import assert_heard, assert_only_relay, relay_for
 from tests.support.child import running_child
-from tests.support.relay import Relay, free_port
+from tests.support.relay import Relay
 from tests.support.require import require
 
 CALL_S = 3

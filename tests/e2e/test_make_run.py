@@ -15,8 +15,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from pyfastpath.tools.ports import free_port
 from tests.support import http
-from tests.support.relay import free_port
 from tests.support.require import require
 
 COMMAND = [sys.executable, "-m", "pyfastpath", "up"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.relay import free_port
+from pyfastpath.tools.ports import free_port
 from tests.support.require import require
 
 COMMAND = [sys.executable, "-m", "examples.aiortc_echo"]

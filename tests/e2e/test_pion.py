@@ -9,9 +9,10 @@ import aiohttp
 import pytest
 
 from examples.aiortc_echo.call import CallError, Exchange, make_call
+from pyfastpath.tools.ports import free_port
 from tests.support.calls import assert_heard, assert_only_relay, relay_for
 from tests.support.child import running_child
-from tests.support.relay import Relay, free_port
+from tests.support.relay import Relay
 from tests.support.require import require
 
 SOURCE = Path(__file__).parent / "pion"

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from pyfastpath.tools.ports import free_port
 from tests.support.pcap import Capture, read_capture
 from tests.support.player import PlainBackend, Played, Player
-from tests.support.relay import Relay, free_port, running_relay
+from tests.support.relay import Relay, running_relay
 from tests.support.trunk_backend import TrunkBackend, relay_ends
 
 PCAPS = Path(__file__).parents[1] / "pcaps"

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pyfastpath.tools.own_relay import OwnRelay, free_port, own_relay
+from pyfastpath.tools.own_relay import OwnRelay, own_relay
+from pyfastpath.tools.ports import free_port
 from pyfastpath.tools.replay.options import Flags, read_flags
 from pyfastpath.tools.replay.report import INVALID, PASSED, Outcome, to_text
 from pyfastpath.tools.replay.run import replay

@@ -8,8 +8,8 @@ import pytest
 
 from pyfastpath.config import RelayConfig, load
 from pyfastpath.relay.relay import Relay
+from pyfastpath.tools.ports import free_port
 from tests.support.plain_call import endpoint_text, udp_end
-from tests.support.relay import free_port
 
 MakeConfig = Callable[..., RelayConfig]
 

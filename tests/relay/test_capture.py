@@ -18,13 +18,13 @@ from pyfastpath.relay import capture
 from pyfastpath.relay.relay import Relay
 from pyfastpath.relay.tables import conservation_error
 from pyfastpath.tools.capture import Blocks
+from pyfastpath.tools.ports import free_port
 from pyfastpath.wire.frames import Datagram, dissect
 from pyfastpath.wire.pcap import read_frames
 from tests.relay.conftest import MakeConfig
 from tests.relay.test_relay import address_of
 from tests.support.http import ask
 from tests.support.plain_call import PlainCall, endpoint_text
-from tests.support.relay import free_port
 from tests.support.rig import until
 
 STATISTICS = 5

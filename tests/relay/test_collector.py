@@ -31,6 +31,11 @@ def value(families: dict[str, Family], metric: metrics.Metric, **labels: str) ->
     return sum(s.value for s in samples if labels.items() <= s.labels.items())
 
 
+def residences(relay: Relay) -> float:
+    samples = scrape(relay)[metrics.RESIDENCE.family].samples
+    return sum(s.value for s in samples if s.name.endswith("_count"))
+
+
 def test_the_list_and_the_export_are_the_same(relay: Relay) -> None:
     families = scrape(relay)
     assert set(families) == {metric.family for metric in metrics.RELAY_METRICS}
@@ -96,6 +101,8 @@ def test_histograms_are_cumulative_and_end_at_infinity(relay: Relay, server: soc
             call.exchange(number)
     # 21 datagrams each way; of those from clients, one batch in eight tells when it arrived
     for metric, total in ((metrics.BATCH, None), (metrics.RESIDENCE, 21 + 3)):
+        if total:
+            until(lambda wanted=total: residences(relay) >= wanted, "the last batch is published")
         samples = scrape(relay)[metric.family].samples
         counted = 0.0
         for shard in "01":

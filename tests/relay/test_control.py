@@ -16,13 +16,13 @@ from pyfastpath.errors import ConfigError, RouteError
 from pyfastpath.relay import layout
 from pyfastpath.relay.control import Control, Reloaded
 from pyfastpath.relay.relay import Relay
+from pyfastpath.tools.ports import free_port
 from pyfastpath.types import Secret
 from pyfastpath.wire import token
 from pyfastpath.wire.stun import build_message
 from tests.relay.conftest import MakeConfig
 from tests.relay.test_relay import address_of, let_settle
 from tests.support.plain_call import SUCCESS, PlainCall, endpoint_text, udp_end
-from tests.support.relay import free_port
 from tests.support.rig import until
 from tests.support.trunk_backend import TrunkBackend, relay_ends
 

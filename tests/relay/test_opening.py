@@ -16,10 +16,10 @@ from pyfastpath.relay.opening import (
     open_relay,
     shares_of,
 )
+from pyfastpath.tools.ports import free_port
 from pyfastpath.types import Endpoint
 from tests.relay.conftest import MakeConfig
 from tests.support.plain_call import endpoint_text, udp_end
-from tests.support.relay import free_port
 
 
 def descriptors() -> int:

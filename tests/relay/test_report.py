@@ -8,10 +8,10 @@ import pytest
 
 from pyfastpath.relay import report
 from pyfastpath.relay.relay import Relay
+from pyfastpath.tools.ports import free_port
 from tests.relay.conftest import MakeConfig
 from tests.relay.test_relay import address_of
 from tests.support.plain_call import PlainCall, endpoint_text
-from tests.support.relay import free_port
 from tests.support.rig import until
 from tests.support.trunk_backend import TrunkBackend, relay_ends
 

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from pyfastpath.tools.edge import toml_of
-from tests.support.relay import free_port
+from pyfastpath.tools.ports import free_port
 
 READY_TIMEOUT_S = 20
 STOP_TIMEOUT_S = 10

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
+from pyfastpath.tools.ports import free_port
 from tests.support.child import running_child
-from tests.support.relay import free_port
 
 START_TIMEOUT_S = 60  # it calls itself before it says that it is ready
 HEALTH_PORTS = 8  # a row of them: relay, gateway, transceivers

@@ -8,14 +8,13 @@ with running_relay(tmp_path, backends=[{"id": "a", "address": "127.0.0.1:5000"}]
 """
 
 import json
-import random
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,11 @@ from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from pyfastpath.tools.ports import free_port
 from tests.support import http
 
 READY_TIMEOUT_S = 20  # generous: a sanitizer build on a busy machine starts slowly
 STOP_TIMEOUT_S = 10
-SERVER_PORTS = (20_000, 32_000)  # the kernel's own begin at 32768
 PUBLISH_S = 0.3  # workers publish counters once a batch or when idle: a scrape may be this much behind
 LOG_TAIL_BYTES = 4000
 
@@ -156,23 +155,6 @@ def stop(relay: Relay) -> int:
         relay.process.kill()
         relay.process.wait()
         raise AssertionError(f"the relay did not stop on SIGINT:\n{_tail(relay.log)}") from None
-
-
-def free_port(kind: socket.SocketKind, count: int = 1) -> int:
-    """The first of `count` consecutive ports that nobody has on 127.0.0.1 now.
-
-    Below those the kernel gives to clients: a server binds its port a while after it was chosen here.
-    """
-    for _ in range(100):
-        port = random.randrange(*SERVER_PORTS)
-        try:
-            with ExitStack() as held:
-                for one in range(port, port + count):
-                    held.enter_context(socket.socket(socket.AF_INET, kind)).bind(("127.0.0.1", one))
-        except OSError:
-            continue
-        return port
-    raise AssertionError(f"no {count} consecutive free ports on 127.0.0.1")
 
 
 def _wait_until_ready(relay: Relay) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from pyfastpath.tools import children as module
 from pyfastpath.tools.children import Child, ChildError, Children
-from tests.support.relay import free_port
+from pyfastpath.tools.ports import free_port
 
 STUBBORN = """
 import http.server, signal

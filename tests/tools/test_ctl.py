@@ -5,8 +5,9 @@ import json
 import pytest
 
 from pyfastpath.cli import run
+from pyfastpath.tools.ports import free_port
 from tests.support.plain_call import PlainCall, endpoint_text, udp_end
-from tests.support.relay import free_port, running_relay
+from tests.support.relay import running_relay
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import pytest
 
 from pyfastpath.config import load
 from pyfastpath.tools import doctor
-from tests.support.relay import free_port, running_relay
+from pyfastpath.tools.ports import free_port
+from tests.support.relay import running_relay
 
 
 def config(tmp_path, **flags):

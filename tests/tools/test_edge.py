@@ -8,8 +8,8 @@ import pytest
 
 from pyfastpath.config import GatewayConfig, RelayConfig, TransceiverConfig, load
 from pyfastpath.errors import ConfigError, SocketError
-from pyfastpath.tools.edge import Edge, Wishes, check_ports, free_udp_port, toml_of, usable
-from tests.support.relay import free_port
+from pyfastpath.tools.edge import Edge, Wishes, check_ports, toml_of, usable
+from pyfastpath.tools.ports import free_port
 
 
 def edge(folder: Path, **wishes: object) -> Edge:
@@ -109,12 +109,6 @@ def test_a_taken_port_is_named():
         )
         with pytest.raises(SocketError, match=f"TCP port {port}"):
             check_ports(wishes)
-
-
-def test_a_free_port_is_free():
-    port = free_udp_port()
-    with socket.socket(type=socket.SOCK_DGRAM) as end:
-        end.bind(("127.0.0.1", port))
 
 
 def test_addresses_a_client_of_this_machine_may_use():

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pyfastpath.errors import FastpathError
-from pyfastpath.tools.own_relay import OwnRelayError, free_port, own_relay
+from pyfastpath.tools.own_relay import OwnRelayError, own_relay
 from pyfastpath.tools.relay_numbers import PUBLISH_S
 
 HOLDER = """
@@ -112,9 +112,3 @@ def test_no_orphan_is_left_by_a_parent_that_was_killed():
     while not is_gone(pid):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-def test_a_free_port_can_be_bound():
-    port = free_port(socket.SOCK_STREAM)
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as end:
-        end.bind(("127.0.0.1", port))

@@ -6,8 +6,8 @@ import pytest
 from aiohttp import web
 
 from pyfastpath.tools import selfcall
+from pyfastpath.tools.ports import free_port
 from pyfastpath.tools.selfcall import CallError, SelfCall
-from tests.support.relay import free_port
 from tests.support.rtc_client import RtcClient
 
 

@@ -14,6 +14,7 @@ from pyfastpath.errors import FastpathError
 from pyfastpath.registry.file import FileRegistry
 from pyfastpath.registry.memory import MemoryRegistry
 from pyfastpath.registry.record import RegistryError, TransceiverRecord
+from pyfastpath.tools.ports import free_port
 from pyfastpath.transceiver import announce
 from pyfastpath.transceiver.announce import Announcer
 from pyfastpath.transceiver.endpoint import Endpoint
@@ -22,7 +23,6 @@ from pyfastpath.transceiver.sockets import TrunkSocket
 from pyfastpath.types import Endpoint as Address
 from pyfastpath.types import Secret
 from tests.support import http, relay
-from tests.support.relay import free_port
 from tests.support.transceiver import LOOPBACK, open_endpoint
 
 KEY = bytes(range(16))

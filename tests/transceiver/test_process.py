@@ -22,11 +22,11 @@ from aiohttp import web
 from pyfastpath import metrics
 from pyfastpath.config import TransceiverConfig, load
 from pyfastpath.listeners import open_unix
+from pyfastpath.tools.ports import free_port
 from pyfastpath.transceiver import opus, process
 from pyfastpath.transceiver.casting import Casting
 from pyfastpath.transceiver.starts import Start
 from tests.support import http
-from tests.support.relay import free_port
 from tests.support.rtc_client import RtcClient
 
 TIMEOUT_S = 20

@@ -13,7 +13,8 @@ import pytest
 from bench.place import Network
 from pyfastpath.cli import run
 from pyfastpath.tools.bench import sessions, workload
-from pyfastpath.tools.own_relay import free_port, own_relay
+from pyfastpath.tools.own_relay import own_relay
+from pyfastpath.tools.ports import free_port
 from tests.support.require import require
 
 KEY = "000102030405060708090a0b0c0d0e0f"

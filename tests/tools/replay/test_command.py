@@ -16,8 +16,8 @@ import pytest
 
 from pyfastpath.cli import run
 from pyfastpath.tools.own_relay import own_relay
+from pyfastpath.tools.ports import free_port
 from tests.support.captures import HOSTILE, pcap, record, section
-from tests.support.relay import free_port
 
 PCAP = Path(__file__).parents[2] / "pcaps" / "chromium-dtls12.pcap"
 KEY = bytes(range(16)).hex()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pyfastpath.errors import ConfigError, PcapError
-from pyfastpath.tools.own_relay import free_port, own_relay
+from pyfastpath.tools.own_relay import own_relay
+from pyfastpath.tools.ports import free_port
 from pyfastpath.tools.replay.options import Flags, read_flags
 from pyfastpath.tools.replay.report import FAILED, PASSED, UNREACHABLE, to_text
 from pyfastpath.tools.replay.run import replay
