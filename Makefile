@@ -17,7 +17,7 @@ UP_FLAGS    = $(if $(filter 1,$(ONCE)),--once) $(if $(RELAY_PORT),--relay-port $
 LIBASAN     = $(shell gcc -print-file-name=libasan.so)
 
 .DELETE_ON_ERROR:
-.PHONY: help run run-aiortc build test suite lint purity debug asan bench bench-smoke bench-readme bench-deps bench-micro bench-calls bench-setup replay fuzz-pcap docs wheel clean
+.PHONY: help run run-aiortc build test suite lint purity debug asan bench bench-smoke bench-readme bench-deps bench-micro bench-calls bench-setup replay fuzz-pcap chaos docs wheel clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -78,6 +78,9 @@ replay: .stamps/venv .stamps/build  ## every capture of tests/pcaps in full, a t
 
 fuzz-pcap: .stamps/venv-dev  ## the capture readers under coverage-guided random input (FUZZ_SECONDS=600)
 	@$(PY) -m tests.fuzz.pcap_reader
+
+chaos: .stamps/venv-dev .stamps/build  ## faults under full load, at most 20 minutes, as root: docs/reliability.md (CHAOS="--only NAME")
+	$(PY) -m tests.chaos.run $(CHAOS)
 
 docs: .stamps/venv-dev .stamps/build  ## regenerate the documents that come from code
 	$(PY) -m tests.documents

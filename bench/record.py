@@ -85,11 +85,11 @@ class Record:
 
     def _write(self, path: Path) -> None:
         new = path.with_suffix(".new")
-        new.write_text(_compact(self.result))
+        new.write_text(compact(self.result))
         new.replace(path)
 
 
-def _compact(result: dict[str, Any]) -> str:
+def compact(result: dict[str, Any]) -> str:
     """JSON with one line a sample: a file people can read and `git diff`."""
     parts = []
     for key, value in result.items():

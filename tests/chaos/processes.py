@@ -1,0 +1,93 @@
+"""What the kernel knows of a relay's processes: who they are, their memory, threads, descriptors, drops.
+
+Everything is read from /proc, so nothing here needs the relay to answer. A process that ends meanwhile counts
+as nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+_SOCKET = re.compile(r"socket:\[(\d+)\]")
+DROPS_COLUMN = 12  # of /proc/net/udp, the last one
+INODE_COLUMN = 9
+
+
+def tree(pid: int) -> list[int]:
+    """A process and its living descendants, parents first."""
+    found = [pid]
+    for task in _entries(pid, "task"):
+        try:
+            children = (task / "children").read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            found += tree(int(child))
+    return found
+
+
+def memory_bytes(pids: Iterable[int]) -> int:
+    """Resident memory of several processes: what each has for itself, and the largest share of what they have
+    in common (the tables are mapped by all)."""
+    private, shared = 0, [0]
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        except OSError:
+            continue
+        kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)
+               if name in ("RssAnon", "RssShmem")}  # fmt: skip
+        private += kib.get("RssAnon", 0)
+        shared.append(kib.get("RssShmem", 0))
+    return (private + max(shared)) * 1024
+
+
+def threads(pids: Iterable[int]) -> int:
+    """Threads of several processes."""
+    return sum(len(_entries(pid, "task")) for pid in pids)
+
+
+def descriptors(pids: Iterable[int]) -> int:
+    """Open descriptors of several processes."""
+    return sum(len(_entries(pid, "fd")) for pid in pids)
+
+
+def udp_drops(pid: int) -> dict[int, int]:
+    """inode -> datagrams the kernel dropped, for each UDP socket that a process holds. Of the kernel's own
+    books, so it survives the death of whoever used the socket."""
+    mine = _socket_inodes(pid)
+    found = {}
+    for table in ("udp", "udp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            columns = line.split()
+            inode = int(columns[INODE_COLUMN])
+            if inode in mine:
+                found[inode] = int(columns[DROPS_COLUMN])
+    return found
+
+
+def drops_since(before: dict[int, int], now: dict[int, int]) -> int:
+    """What was dropped meanwhile; a socket that is new had dropped nothing before."""
+    return sum(max(0, drops - before.get(inode, 0)) for inode, drops in now.items())
+
+
+def _socket_inodes(pid: int) -> set[int]:
+    found = set()
+    for entry in _entries(pid, "fd"):
+        try:
+            matched = _SOCKET.fullmatch(os.readlink(entry))  # noqa: PTH115  a name, not a path
+        except OSError:
+            continue
+        if matched:
+            found.add(int(matched[1]))
+    return found
+
+
+def _entries(pid: int, folder: str) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{pid}/{folder}").iterdir())
+    except OSError:
+        return []

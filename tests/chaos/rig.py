@@ -1,0 +1,408 @@
+"""A real relay under real load, for scenarios that do something to it.
+
+    with ChaosRig(directory, SHORT, mode="echo") as rig:
+        rig.load_start()
+        rig.mark()                                    # a fault's moment
+        os.kill(rig.engine_pid(), signal.SIGKILL)
+        rig.arrives_again()
+        rig.load_stop()
+        rig.outcome("engine killed").assert_nothing_lost()
+
+The relay is `pyfastpath relay` with its processes. Generator and sinks are threads of this process that run
+without the GIL: nothing done to the relay reaches them. Clients stand at addresses of their own in 127.1/16,
+one for each session. Two backends, so that a datagram at the wrong one is seen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, Self
+
+from pyfastpath.tools.bench.cpu import divide, pinned
+from pyfastpath.tools.bench.load import Load
+from pyfastpath.tools.bench.options import Part
+from pyfastpath.tools.bench.relays import allow_files
+from pyfastpath.tools.bench.streams import Crowd, Stream
+from pyfastpath.tools.bench.threads import (
+    NAP_US,
+    in_threads,
+    serving,
+    sinks_serve,
+    stop_generator,
+)
+from pyfastpath.tools.ports import free_port
+from tests.chaos import processes
+from tests.chaos.outcome import Outcome
+from tests.chaos.scale import Scale
+from tests.chaos.timeline import Look, Watcher, backlog_gone_ms, recovery_ms
+from tests.support.relay import PUBLISH_S, Relay, running_relay
+from tests.support.rig import until
+
+Upstream = Literal["plain", "trunk"]
+Mode = Literal["up", "echo"]
+
+BACKENDS: Final = 2
+SIZE_BYTES: Final = 172  # 20 ms of Opus voice in SRTP
+CLIENTS: Final = Crowd("127.1.0.1", 1)
+OPEN_TIMEOUT_S: Final = 20.0
+SERVE_S: Final = 3600.0
+SETTLE_S: Final = 0.1
+STILL_S: Final = 2.0  # nothing arrived for so long: what is missing is lost
+HELD_SHARE: Final = 0.97  # of the schedule; below that the generator, not the relay, was too slow
+BUFFER_BYTES: Final = 16 << 20
+SPARE: Final = 1024
+START_S: Final = 0.1  # threads begin, and end, a little later than they are told to
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over all flows since load_start. late: sent more than 1 ms after their time."""
+
+    sent: int = 0
+    arrived: int = 0
+    duplicates: int = 0
+    misrouted: int = 0
+    late: int = 0
+
+    def since(self, before: Totals) -> Totals:
+        """What came on top of `before`."""
+        return Totals(*(getattr(self, name) - getattr(before, name) for name in self.__slots__))
+
+    @property
+    def lost(self) -> int:
+        """What has not arrived yet; after load_stop: never will."""
+        return self.sent - self.arrived
+
+
+@dataclass(slots=True)
+class _Baseline:
+    """The books at load_start."""
+
+    totals: Totals = field(default_factory=Totals)
+    relay_drops: dict[int, int] = field(default_factory=dict)
+    own_drops: dict[int, int] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
+
+
+def behind(sent: int, pps: int, seconds: float) -> str:
+    """What a generator did not send in time, as a sentence; empty when it held its schedule."""
+    wanted = pps * (seconds - START_S)
+    if sent >= HELD_SHARE * wanted:
+        return ""
+    return f"the generator sent {sent:,} of {wanted:,.0f} that the schedule asked for"
+
+
+class ChaosRig:
+    """Relay, confirmed flows, and a load that can be started, watched and stopped.
+
+    upstream       how the relay speaks to its backends
+    mode           up: probes end at the sink; echo: the sink returns them and they end where they began
+    start          starts the relay: running_relay, or something like it with an environment of its own
+    relay_config   further keys of relay.toml; they beat what is chosen here
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        scale: Scale,
+        *,
+        upstream: Upstream = "plain",
+        mode: Mode = "up",
+        start: Callable[..., AbstractContextManager[Relay]] = running_relay,
+        trunk_key: bytes | None = None,
+        **relay_config: Any,
+    ) -> None:
+        self.directory, self.scale, self.upstream, self.mode = directory, scale, upstream, mode
+        self._start, self._config = start, relay_config
+        self._trunk_key = trunk_key
+        self._undo = ExitStack()
+        self._before = _Baseline()
+        self._span_s = (0.0, 0.0)  # begin and end of the load
+        self._marks_ns: list[int] = []
+        self._memory_bytes = 0
+        self._sending: ExitStack | None = None
+        self.totals = Totals()
+        self.relay: Relay
+        self.load: Load
+        self.ufrags: list[str] = []
+
+    # ---- start and end -------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            division = divide(frozenset(os.sched_getaffinity(0)))
+            key = {} if self._trunk_key is None else {"key": self._trunk_key, "key_id": 1}
+            parts = [Part(SIZE_BYTES, share=1 / BACKENDS)] * BACKENDS
+            self.load = Load(parts, self.scale.flows, self.upstream, ("127.0.0.1", 0), **key)
+            undo.callback(self.load.close)
+            apart = self.scale.pinned and division.relay is not None
+            with pinned(division.relay) if apart else ExitStack():  # type: ignore[arg-type]
+                self.relay = undo.enter_context(self._start(self.directory, **self._relay_config()))
+            if apart:
+                undo.enter_context(pinned(*division.load))
+            self._install_routes()
+            self.load.aim([self.relay.listen] * BACKENDS, self.ufrags, CLIENTS, {"inject": "mmsg"})
+            confirmed = self.load.open(OPEN_TIMEOUT_S)
+            assert confirmed == self.scale.flows, f"{confirmed} of {self.scale.flows} flows are confirmed"
+            undo.enter_context(
+                sinks_serve(self.load.streams, SERVE_S, echo=self.mode == "echo", nap=self.scale.is_full)
+            )
+            self._watcher = Watcher(self._look)
+            undo.callback(self._watcher.close)
+            undo.callback(self._end_load)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def _relay_config(self) -> dict[str, Any]:
+        flows, is_trunk = self.scale.flows, self.upstream == "trunk"
+        mode: dict[str, Any] = {"mode": "trunk", "assume_up": True} if is_trunk else {}
+        if not is_trunk:
+            allow_files(flows + 2 * SPARE)
+        chosen: dict[str, Any] = {
+            "backends": [
+                {"id": f"sink-{number}", "address": f"{host}:{port}", **mode}
+                for number, (host, port) in enumerate(self.load.backends)
+            ],
+            "flows_max": max(4096, flows * 2),
+            "routes_max": flows + 64 * SPARE,
+            "plain_ports": 0 if is_trunk else flows + SPARE,
+            "receive_buffer_bytes": BUFFER_BYTES,
+            "drain_deadline_s": 60,
+        }
+        if is_trunk:
+            shards = self._config.get("shards", 2)
+            chosen["trunk_port"] = free_port(socket.SOCK_DGRAM, shards)
+        return chosen | self._config
+
+    def _install_routes(self) -> None:
+        run = secrets.token_hex(8)
+        self.ufrags = [f"{run}{serial:06x}" for serial in range(self.scale.flows)]
+        first, rows = 0, []
+        for number, stream in enumerate(self.load.streams):
+            for ufrag in self.ufrags[first : first + stream.sessions]:
+                rows.append(json.dumps({"ufrag": ufrag, "backend": f"sink-{number}"}))
+            first += stream.sessions
+        status, said = self.relay.request("POST", "/v1/routes", ("\n".join(rows) + "\n").encode())
+        assert status == 200, said.decode()
+        assert json.loads(said)["refused"] == 0, said.decode()
+
+    # ---- the relay -----------------------------------------------------------------------------
+
+    @property
+    def keeper_pid(self) -> int:
+        """The process that was started."""
+        return self.relay.process.pid
+
+    def engine_pid(self, *, not_pid: int = 0) -> int:
+        """The process that forwards, as it says itself; waits until it does and is another than not_pid."""
+        found = 0
+
+        def answers() -> bool:
+            nonlocal found
+            try:
+                found = int(self.ask("GET", "/v1/status")["pid"])
+            except (OSError, ValueError):
+                return False
+            return found != not_pid
+
+        until(answers, "the engine answers", seconds=30)
+        return found
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """One admin request that has to be accepted; its JSON."""
+        status, said = self.relay.request(method, path, b"" if body is None else json.dumps(body).encode())
+        assert status < 300, f"{method} {path}: {status} {said.decode()}"
+        return json.loads(said) if said else None
+
+    def memory_mib(self) -> float:
+        """Of the relay's processes now; `outcome` reports the most ever seen by this."""
+        now = processes.memory_bytes(processes.tree(self.keeper_pid))
+        self._memory_bytes = max(self._memory_bytes, now)
+        return now / (1 << 20)
+
+    def kernel_drops(self) -> int:
+        """What the kernel dropped at the relay's sockets since load_start."""
+        return processes.drops_since(self._before.relay_drops, processes.udp_drops(self.keeper_pid))
+
+    def relay_drops(self) -> dict[str, int]:
+        """What the relay dropped since load_start, by reason; empty while it does not answer."""
+        try:
+            now = self.relay.drops()
+        except OSError:
+            return {}
+        reasons = {name: count - self._before.reasons.get(name, 0) for name, count in now.items()}
+        return {name: count for name, count in reasons.items() if count > 0}
+
+    # ---- the load ------------------------------------------------------------------------------
+
+    def load_start(self) -> None:
+        """Send on a schedule, whatever becomes of the relay, until load_stop. Books begin at zero."""
+        self._before = _Baseline(
+            self._sums(),
+            processes.udp_drops(self.keeper_pid),
+            processes.udp_drops(os.getpid()),
+            self.relay.drops(),
+        )
+        self._marks_ns, self.totals = [], Totals()
+        self.memory_mib()
+        nap_us = NAP_US if self.scale.is_full else 0
+        speed = {"duration_ms": int(SERVE_S * 1000), "drain_ms": 0, "nap_us": nap_us}
+
+        def send(stream: Stream) -> None:
+            rate = self.load.share(stream, self.scale.pps)
+            stream.generator.run(echo=self.mode == "echo", rate_pps=rate, **speed)
+
+        self._span_s = (time.monotonic(), 0.0)
+        self._sending = ExitStack()
+        self._sending.enter_context(serving(self.load.streams, send, stop_generator))
+        until(lambda: self.live().arrived > 0, "the first datagram arrives", seconds=30)
+
+    def load_stop(self) -> Totals:
+        """Stop sending, wait for everything that still moves; what happened since load_start."""
+        self.memory_mib()
+        self._span_s = (self._span_s[0], time.monotonic())
+        self._end_load()
+        arrived, moved_s = -1, time.monotonic()
+        while (now := self.live()).lost > 0 and time.monotonic() - moved_s < STILL_S:
+            if now.arrived != arrived:
+                arrived, moved_s = now.arrived, time.monotonic()
+            self._take_echoes()
+        self._take_echoes()  # a duplicate may follow the last one
+        time.sleep(PUBLISH_S)
+        self.totals = self.live()
+        return self.totals
+
+    def load_for(self, seconds: float) -> None:
+        """Let the load go on; looks at the memory meanwhile."""
+        end_s = time.monotonic() + seconds
+        while time.monotonic() < end_s:
+            self.memory_mib()
+            time.sleep(min(0.1, max(0.0, end_s - time.monotonic())))
+
+    def live(self) -> Totals:
+        """A look at the running load: sums since load_start."""
+        return self._sums().since(self._before.totals)
+
+    def hurt_flows(self) -> dict[int, int]:
+        """flow -> datagrams missing, for the flows that miss any; over the whole life of the rig."""
+        found, first = {}, 0
+        for stream in self.load.streams:
+            end = stream.end(self.mode)
+            for flow in range(stream.sessions):
+                missing = stream.generator.sent(flow) - end.flow(flow)["received"]
+                if missing:
+                    found[first + flow] = missing
+            first += stream.sessions
+        return found
+
+    # ---- faults --------------------------------------------------------------------------------
+
+    def mark(self) -> None:
+        """A fault happens now: recovery is measured from here."""
+        self._marks_ns.append(time.monotonic_ns())
+
+    def arrives_again(self, seconds: float = 30) -> None:
+        """Wait until a twentieth of a second's worth has arrived from now on."""
+        goal = self.live().arrived + max(64, self.scale.pps // 20)
+        until(lambda: self.live().arrived >= goal, "datagrams arrive again", seconds)
+
+    def looks(self) -> list[Look]:
+        """(time, sent, arrived) each millisecond of the last three minutes."""
+        return list(self._watcher.looks)
+
+    def recoveries_ms(self) -> list[float]:
+        """For each mark, how long until the longest silence before the next mark was over."""
+        looks, ends = self.looks(), [*self._marks_ns[1:], None]
+        found = (recovery_ms(looks, at, end) for at, end in zip(self._marks_ns, ends, strict=False))
+        return [one for one in found if one is not None]
+
+    def backlogs_ms(self, flying: int = 0) -> list[float]:
+        """For each mark, how long until no more than `flying` datagrams were on their way (0: a tenth of a
+        second's worth)."""
+        looks = self.looks()
+        found = (backlog_gone_ms(looks, at, flying or self.scale.pps // 10) for at in self._marks_ns)
+        return [one for one in found if one is not None]
+
+    # ---- the result ----------------------------------------------------------------------------
+
+    @property
+    def load_words(self) -> str:
+        """As in a table."""
+        return f"{self.scale.pps:,}/s over {self.scale.flows:,} flows, {self.upstream}, {self.mode}"
+
+    def outcome(self, fault: str, *, note: str = "", repeats: int | None = None) -> Outcome:
+        """The figures since load_start, after load_stop. repeats: by default as many as there were marks."""
+        assert self._sending is None, "load_stop first: what still flies is neither lost nor arrived"
+        dropped = self.relay_drops()
+        said = ", ".join(f"{count:,} {reason}" for reason, count in dropped.items())
+        notes = (note, f"relay dropped {said}" if said else "", "" if self.scale.is_full else self._behind())
+        recoveries = self.recoveries_ms()
+        return Outcome(
+            fault=fault,
+            load=self.load_words,
+            repeats=max(1, len(self._marks_ns)) if repeats is None else repeats,
+            sent=self.totals.sent,
+            arrived=self.totals.arrived,
+            lost=self.totals.lost,
+            duplicated=self.totals.duplicates,
+            misrouted=self.totals.misrouted,
+            kernel_dropped=self.kernel_drops(),
+            recovery_ms=max(recoveries) if recoveries else None,
+            memory_mib=self._memory_bytes / (1 << 20),
+            note="; ".join(filter(None, notes)),
+            invalid=self._why_invalid(),
+        )
+
+    def _behind(self) -> str:
+        return behind(self.totals.sent, self.scale.pps, self._span_s[1] - self._span_s[0])
+
+    def _why_invalid(self) -> str:
+        """A rate that was not held may not go on record; a short version claims no rate."""
+        own = processes.drops_since(self._before.own_drops, processes.udp_drops(os.getpid()))
+        if own:
+            return f"sinks and clients were too slow: the kernel dropped {own:,} at their sockets"
+        return self._behind() if self.scale.is_full else ""
+
+    # ---- inside --------------------------------------------------------------------------------
+
+    def _end_load(self) -> None:
+        if self._sending is not None:
+            self._sending.close()
+            self._sending = None
+
+    def _take_echoes(self) -> None:
+        if self.mode != "echo":
+            time.sleep(SETTLE_S)
+            return
+        wait_ms = int(SETTLE_S * 1000)
+        in_threads(
+            self.load.streams, lambda stream: stream.generator.receive(duration_ms=wait_ms), stop_generator
+        )
+
+    def _look(self) -> tuple[int, int]:
+        sent = sum(stream.generator.counters()["sent"] for stream in self.load.streams)
+        return sent, sum(stream.end(self.mode).counters()["received"] for stream in self.load.streams)
+
+    def _sums(self) -> Totals:
+        senders = [stream.generator.counters() for stream in self.load.streams]
+        sinks = [stream.sink.arrivals.counters() for stream in self.load.streams]
+        echoes = [stream.generator.echoes.counters() for stream in self.load.streams]
+        return Totals(
+            sent=sum(one["sent"] for one in senders),
+            arrived=sum(end["received"] for end in (sinks if self.mode == "up" else echoes)),
+            duplicates=sum(end["duplicates"] for end in (*sinks, *echoes)),
+            misrouted=sum(one["misrouted"] for one in senders)
+            + sum(end["strangers"] for end in (*sinks, *echoes)),
+            late=sum(one["late"] for one in senders),
+        )

@@ -1,0 +1,1 @@
+"""What is done to a relay under load: one module for each kind of fault, each with SCENARIOS."""
