@@ -47,7 +47,7 @@ FASTPATH_FLOORS = [
 ]
 PYFASTPATH_FLOORS = [
     "types errors histogram",
-    "access config listeners metrics log",
+    "access config listeners metrics log notify",
     "exposition",
     "wire.bytestream wire.demux wire.frames wire.red wire.rtcp wire.rtp wire.sdp wire.section wire.siphash "
     "wire.stun wire.token wire.twcc relay.layout",
@@ -88,6 +88,7 @@ PYFASTPATH_FLOORS = [
     "relay.backends relay.liveness relay.placement relay.recorder relay.sessions",
     "relay.addresses relay.memory relay.sockets relay.tables",
     "relay.ingress relay.opening relay.routing",
+    "relay.fdstore relay.privileges",
     "relay.crew relay.keeper",
     "relay.control",
     "relay.capture relay.probe relay.report",
