@@ -23,7 +23,7 @@ WATCHDOG: Final = "WATCHDOG=1"
 FIRST_FD: Final = 3  # SD_LISTEN_FDS_START
 FDS_MAX: Final = 253  # SCM_MAX_FD: what one datagram can carry
 NAME_MAX: Final = 255
-SEND_TIMEOUT_S: Final = 5.0  # a manager that reads nothing must not hold up whoever keeps sockets
+BEATS: Final = 3  # signs of life in the time after which the watchdog bites
 BARRIER_TIMEOUT_S: Final = 5.0
 VARIABLES: Final = (
     "NOTIFY_SOCKET",
@@ -53,8 +53,14 @@ def main_pid(pid: int) -> str:
 class ServiceManager:
     """Whoever started this process, if it asked to be told."""
 
-    def __init__(self, environ: MutableMapping[str, str]) -> None:
-        """Takes its variables out of `environ`: children have no word with the manager."""
+    def __init__(self, environ: MutableMapping[str, str], *, patience_s: float = 0.0) -> None:
+        """Takes its variables out of `environ`: children have no word with the manager.
+
+        patience_s: how long to wait for a manager that is slow to read; an event loop waits for nobody.
+        """
+        self._patience_s = patience_s
+        self._beaten_s = float("-inf")
+        self._shown = ""
         said = {name: environ.pop(name, "") for name in VARIABLES}
         where = said["NOTIFY_SOCKET"]
         self._address = "\0" + where[1:] if where.startswith("@") else where
@@ -78,13 +84,22 @@ class ServiceManager:
         message = "\n".join(assignments).encode()
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-                sock.settimeout(SEND_TIMEOUT_S)
+                sock.settimeout(self._patience_s)
                 sock.connect(self._address)
                 socket.send_fds(sock, [message], list(fds))
         except OSError as error:
             log.warning("the service manager was not told %r: %s", assignments[0], error)
             return False
         return True
+
+    def alive(self, now_s: float, text: str) -> None:
+        """For a loop to call at each turn: a sign of life when one is due, a status line when it is news."""
+        if self.watchdog_s and now_s - self._beaten_s >= self.watchdog_s / BEATS:
+            self._beaten_s = now_s
+            self.tell(WATCHDOG)
+        if text != self._shown:
+            self._shown = text
+            self.tell(status(text))
 
     def store(self, name: str, fds: Sequence[int]) -> bool:
         """Keep these beyond our death; the next process inherits them under this name.

@@ -113,3 +113,20 @@ def test_an_abstract_socket_is_one_too():
 def test_names_that_systemd_refuses_are_refused_here(name):
     with pytest.raises(ValueError, match="is no name of a descriptor"):
         ServiceManager({}).store(name, [0])
+
+
+def test_signs_of_life_come_often_enough_and_status_when_it_is_news(manager):
+    word = word_with(manager, WATCHDOG_USEC="3000000")
+    for now_ms in range(0, 4000, 250):
+        word.alive(now_ms / 1000, "idle" if now_ms < 2000 else "busy")
+    assert word.wait_until_heard()
+    assert manager.heard == [
+        "WATCHDOG=1", "STATUS=idle", "WATCHDOG=1", "WATCHDOG=1", "STATUS=busy", "WATCHDOG=1", "BARRIER=1"
+    ]  # fmt: skip
+
+
+def test_nobody_watches_where_no_watchdog_was_asked_for(manager):
+    word = word_with(manager)
+    word.alive(0.0, "idle")
+    assert word.wait_until_heard()
+    assert manager.heard == ["STATUS=idle", "BARRIER=1"]

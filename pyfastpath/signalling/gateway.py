@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import secrets
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -26,6 +28,7 @@ from pyfastpath import log as logs
 from pyfastpath.config import GatewayConfig
 from pyfastpath.errors import ConfigError
 from pyfastpath.listeners import LISTEN_BACKLOG, local_address, open_tcp, open_unix
+from pyfastpath.notify import READY, STOPPING, ServiceManager
 from pyfastpath.registry.opening import open_registry
 from pyfastpath.registry.record import Registry
 from pyfastpath.signalling import tls
@@ -51,6 +54,7 @@ log = logging.getLogger("pyfastpath.gateway")
 DRAIN_S: Final = 10.0  # longer than any request takes
 AT_ONCE_S: Final = 0.01  # to aiohttp 0 is for ever
 KEEPALIVE_S: Final = 30.0
+TURN_S: Final = 1.0
 LINGER_S: Final = 1.0
 HANDSHAKE_S: Final = 5.0
 HEADER_BYTES_MAX: Final = 32 << 10  # an ephemeral key carries its session
@@ -75,6 +79,11 @@ class Gateway:
         """Where the page and the API are, as this machine sees them."""
         return f"{'http' if self._context is None else 'https'}://{self.address}"
 
+    def doing(self) -> str:
+        """For `systemctl status`."""
+        numbers = self._numbers
+        return f"{numbers.connections} connections{', draining' if numbers.is_draining else ''}"
+
     def drain(self) -> None:
         """Take nothing new and end when what is under way is done; the second time: end now."""
         if self._ending.is_set():
@@ -93,7 +102,7 @@ class Gateway:
         if self._context is not None and config.tls_cert:
             tls.load_files(self._context, Path(config.tls_cert), Path(config.tls_key))
 
-    async def run(self, started: Callable[[], None] = lambda: None) -> None:
+    async def run(self, started: Callable[[], object] = lambda: None) -> None:
         """Serve until told to end. `started` is called when every listener is open.
 
         ConfigError, SocketError or RegistryError when something cannot be opened.
@@ -201,11 +210,13 @@ def run(config: GatewayConfig) -> int:
     """Run a gateway until it is told to stop; the exit code. Errors of its settings are raised."""
     handler = logs.setup(config.log_level, config.log_format, config.log_file)
     _raise_file_limit()
-    uvloop.run(_serve_until_signalled(config, handler))
+    uvloop.run(_serve_until_signalled(config, handler, ServiceManager(os.environ)))
     return 0
 
 
-async def _serve_until_signalled(config: GatewayConfig, handler: logs.ReopenableHandler) -> None:
+async def _serve_until_signalled(
+    config: GatewayConfig, handler: logs.ReopenableHandler, manager: ServiceManager
+) -> None:
     gateway, loop = Gateway(config), asyncio.get_running_loop()
 
     def hang_up() -> None:
@@ -215,10 +226,25 @@ async def _serve_until_signalled(config: GatewayConfig, handler: logs.Reopenable
         except ConfigError as error:
             log.error("the certificate stays: %s", error)  # noqa: TRY400 - its sentence says it all
 
-    loop.add_signal_handler(signal.SIGTERM, gateway.drain)
-    loop.add_signal_handler(signal.SIGINT, gateway.stop)
+    def end(how: Callable[[], None]) -> None:
+        manager.tell(STOPPING)
+        how()
+
+    loop.add_signal_handler(signal.SIGTERM, end, gateway.drain)
+    loop.add_signal_handler(signal.SIGINT, end, gateway.stop)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
-    await gateway.run()
+    signs = asyncio.create_task(_show_life(gateway, manager))
+    try:
+        await gateway.run(lambda: manager.tell(READY))
+    finally:
+        signs.cancel()
+
+
+async def _show_life(gateway: Gateway, manager: ServiceManager) -> None:
+    """Signs of life, as long as the event loop turns."""
+    while manager.listens:
+        manager.alive(time.monotonic(), gateway.doing())
+        await asyncio.sleep(TURN_S)
 
 
 async def _serve(undo: contextlib.AsyncExitStack, app: web.Application, listening: socket.socket) -> None:

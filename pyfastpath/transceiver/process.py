@@ -24,6 +24,7 @@ from pyfastpath import listeners
 from pyfastpath import log as logs
 from pyfastpath.config import TransceiverConfig
 from pyfastpath.exposition import registry_of
+from pyfastpath.notify import READY, STOPPING, ServiceManager
 from pyfastpath.registry.opening import open_registry
 from pyfastpath.transceiver.announce import Announcer
 from pyfastpath.transceiver.answering import Answering
@@ -52,24 +53,28 @@ def run(config: TransceiverConfig) -> int:
     handler = logs.setup(config.log_level, config.log_format, config.log_file)
     start = note_start(config.state_dir, time.time())
     _raise_file_limit(config.sessions_max)
-    return uvloop.run(serve(config, start, handler))
+    return uvloop.run(serve(config, start, handler, ServiceManager(os.environ)))
 
 
-async def serve(config: TransceiverConfig, start: Start, handler: logs.ReopenableHandler) -> int:
+async def serve(
+    config: TransceiverConfig, start: Start, handler: logs.ReopenableHandler, manager: ServiceManager
+) -> int:
     """The process from opened sockets to its exit code."""
     async with contextlib.AsyncExitStack() as undo:
-        process = Process(config, start)
+        process = Process(config, start, manager)
         process.obey_signals(handler)
         await process.open(undo)
+        manager.tell(READY)
         return await process.run()
 
 
 class Process:
     """One transceiver and everything that others see of it."""
 
-    def __init__(self, config: TransceiverConfig, start: Start) -> None:
+    def __init__(self, config: TransceiverConfig, start: Start, manager: ServiceManager) -> None:
         self._config = config
         self._start = start
+        self._manager = manager
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._stop_asked_s: float | None = None
         self._is_closed = False
@@ -165,12 +170,14 @@ class Process:
             await asyncio.wait({self._ended}, timeout=TURN_S)
             # How much later than asked a timer is served: the first sign of too many sessions.
             lag.observe(max(0.0, time.monotonic() - due_s))
+            self._manager.alive(time.monotonic(), self._doing())
             self._stop_if_drained()
         return self._ended.result()
 
     def stop(self) -> None:
         """End now; live calls end with it, and their clients are told."""
         if not self._ended.done():
+            self._manager.tell(STOPPING)
             self._ended.set_result(0)
 
     def drain(self) -> None:
@@ -185,8 +192,13 @@ class Process:
             self.stop()
             return
         self._stop_asked_s = time.monotonic()
+        self._manager.tell(STOPPING)
         self.drain()
         self._stop_if_drained()
+
+    def _doing(self) -> str:
+        """For `systemctl status`."""
+        return f"{len(self.endpoint)} calls{', draining' if self.endpoint.is_draining else ''}"
 
     def _stop_if_drained(self) -> None:
         if self._stop_asked_s is None or self._ended.done():
