@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from fastpath.load.arrivals cimport Arrivals, arrivals
 from fastpath.bundles cimport BUNDLE_BUFFER_BYTES, BUNDLE_ITEMS, bundle_run
-from fastpath.layout cimport fp_client
+from fastpath.layout cimport FP_TRUNK_KEYS, fp_client
 from fastpath.linux cimport iovec, mmsghdr, sockaddr_in6
 from fastpath.load.pace cimport pace
 from fastpath.trunk cimport trunk_record
@@ -51,9 +51,10 @@ ctypedef struct trunk_sink_state:
     int stop
     bint echo
     bint keyed
-    uint8_t key_id
-    uint8_t up_key[16]                   # relay -> transceiver
-    uint8_t down_key[16]
+    uint8_t key_id                       # signs what we send
+    uint8_t key_mask                     # bit n: the key of id n is known; written after the key itself
+    uint8_t up_keys[FP_TRUNK_KEYS][16]   # relay -> transceiver
+    uint8_t down_keys[FP_TRUNK_KEYS][16]
     uint32_t epoch
     uint32_t mtu_bytes
     uint64_t nap_ns
@@ -89,5 +90,4 @@ cdef class TrunkSink:
     cdef trunk_sink_state *state
     cdef object socket
     cdef readonly Arrivals arrivals
-    cdef set_key(self, key)
     cdef open_socket(self, address)

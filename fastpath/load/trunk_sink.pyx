@@ -87,7 +87,7 @@ cdef void send_items(trunk_sink_state *s) noexcept nogil:
         return
     seal.epoch = s.epoch
     seal.sequence = &s.to.sequence
-    seal.key = s.down_key if s.keyed else NULL
+    seal.key = s.down_keys[s.key_id] if s.keyed else NULL
     seal.key_id = s.key_id
     count = bundle(s.item, s.items, s.mtu_bytes, False, &seal, s.out, s.runs)
     for i in range(count):
@@ -217,7 +217,8 @@ cdef void take_datagram(trunk_sink_state *s, trunk_sink_relay *relay, const uint
         s.counters.bad += 1
         return
     if s.keyed:
-        if header.key_id != s.key_id or not trunk_tag_holds(s.up_key, data, length):
+        if (not s.key_mask >> header.key_id & 1
+                or not trunk_tag_holds(s.up_keys[header.key_id], data, length)):
             s.counters.bad += 1
             return
         length -= TRUNK_TAG_BYTES
@@ -363,7 +364,8 @@ cdef class TrunkSink:
     """One transceiver address on a trunk.
 
     address    (host, port) to bind, IPv4 or IPv6; port 0: `port` tells which
-    key        the link's 16-byte trunk key as the relay is given it, or None
+    key        the link's 16-byte trunk key as the relay is given it, or None; key_id: its id. More keys are
+               learnt, and others forgotten, while it runs
     identity   (cluster, xcvr, incarnation) of the state records
     flows, run, acknowledged   see Arrivals
     """
@@ -387,21 +389,37 @@ cdef class TrunkSink:
         announcement += xcvr.to_bytes(2, "big") + bytes(8)
         memcpy(self.state.announcement, <const char *>announcement, STATE_BYTES)
         if key is not None:
-            self.set_key(key)
+            self.learn_key(key_id, key)
+            self.state.keyed = True
         self.open_socket(address)
         prepare(self.state)
 
-    cdef set_key(self, key):
-        """Both directions' keys come from the link's one (as fastpath.settings derives them)."""
+    def learn_key(self, uint8_t key_id, key) -> None:
+        """Believe datagrams under this key too. Both directions' keys come from the link's one (as
+        fastpath.settings derives them)."""
         cdef uint64_t derived[2]
         cdef const uint8_t *raw = <const uint8_t *><const char *>key
+        if key_id >= FP_TRUNK_KEYS:
+            raise ValueError(f"key id {key_id}: choose 0..{FP_TRUNK_KEYS - 1}")
         if len(key) != 16:
             raise ValueError(f"a trunk key is 16 bytes, not {len(key)}")
         siphash128(raw, b"up", 2, derived)
-        memcpy(self.state.up_key, derived, 16)
+        memcpy(self.state.up_keys[key_id], derived, 16)
         siphash128(raw, b"down", 4, derived)
-        memcpy(self.state.down_key, derived, 16)
-        self.state.keyed = True
+        memcpy(self.state.down_keys[key_id], derived, 16)
+        self.state.key_mask |= <uint8_t>(1 << key_id)
+
+    def sign_with(self, uint8_t key_id) -> None:
+        """Send under this key from now on."""
+        if not self.state.key_mask >> key_id & 1:
+            raise ValueError(f"key {key_id} is not known: learn it first")
+        self.state.key_id = key_id
+
+    def forget_key(self, uint8_t key_id) -> None:
+        """Believe nothing under this key any more."""
+        if key_id == self.state.key_id:
+            raise ValueError(f"key {key_id} signs what is sent: sign with another first")
+        self.state.key_mask &= <uint8_t>~(1 << key_id)
 
     cdef open_socket(self, address):
         cdef epoll_event event

@@ -29,9 +29,9 @@ class Outcome:
     misrouted       arrivals where they do not belong: at another backend, or back at another client
     kernel_dropped  what the kernel threw away at the relay's sockets because their buffers were full; a part
                     of lost
-    recovery_ms     the worst of all repeats: from the fault to the end of the longest silence that followed,
-                    where silence means that no probe at all arrived. Without any gap that is the distance of
-                    two batches, about 1 ms. None: the fault was none that could silence a relay
+    recovery_ms     the worst of all repeats: the longest silence after the fault, a time in which no probe at
+                    all arrived. Without any gap that is the distance of two batches, about 1 ms. None: the
+                    fault was none that could silence a relay
     memory_mib      the most seen of the relay's processes together: private pages of each, shared tables once
     note            what else a reader should know
     invalid         why the load tools, not the relay, spoilt the run; empty when they did their work

@@ -34,8 +34,7 @@ MEANING = """## What the figures mean
   backend (up) or back at the client (echo, where a loss in either direction counts).
 * **by the kernel**: what the kernel dropped because a socket of the relay was full; contained in lost.
 * **duplicated**: arrived again. **misrouted**: arrived at another backend or another client.
-* **recovery**: the worst of all times from the fault to the end of the longest silence after it; a silence
-  is a time in which no datagram at all arrived.
+* **recovery**: the worst of all times in which no datagram at all arrived after the fault.
 * **memory**: the most seen of the relay's processes: what each has for itself, and the shared tables once.
 * An **invalid** row says nothing of the relay: there the load itself was too slow.
 """

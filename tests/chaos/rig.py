@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
+import signal
 import socket
 import time
+import tomllib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -38,18 +39,22 @@ from pyfastpath.tools.bench.threads import (
     sinks_serve,
     stop_generator,
 )
+from pyfastpath.tools.edge import toml_of
 from pyfastpath.tools.ports import free_port
 from tests.chaos import processes
 from tests.chaos.outcome import Outcome
 from tests.chaos.scale import Scale
+from tests.chaos.sessions import installed, minted
 from tests.chaos.timeline import Look, Watcher, backlog_gone_ms, recovery_ms
 from tests.support.relay import PUBLISH_S, Relay, running_relay
 from tests.support.rig import until
 
 Upstream = Literal["plain", "trunk"]
 Mode = Literal["up", "echo"]
+Key = tuple[int, bytes]  # id, and what is secret
 
-BACKENDS: Final = 2
+NAMES: Final = ("sink-0", "sink-1")  # backends, and the numbers that tokens name them by
+NUMBERS: Final = (1, 2)
 SIZE_BYTES: Final = 172  # 20 ms of Opus voice in SRTP
 CLIENTS: Final = Crowd("127.1.0.1", 1)
 OPEN_TIMEOUT_S: Final = 20.0
@@ -100,11 +105,18 @@ def behind(sent: int, pps: int, seconds: float) -> str:
     return f"the generator sent {sent:,} of {wanted:,.0f} that the schedule asked for"
 
 
+def key_tables(name: str, *keys: Key | None) -> list[dict[str, object]]:
+    """Keys as relay.toml has them. name: of the key's number."""
+    return [{name: key[0], "key": key[1].hex()} for key in keys if key]
+
+
 class ChaosRig:
     """Relay, confirmed flows, and a load that can be started, watched and stopped.
 
     upstream       how the relay speaks to its backends
     mode           up: probes end at the sink; echo: the sink returns them and they end where they began
+    token_key      (kid, key): the flows under load are opened by tokens; default: by installed routes
+    trunk_key      (id, key) of the trunk's tag
     start          starts the relay: running_relay, or something like it with an environment of its own
     relay_config   further keys of relay.toml; they beat what is chosen here
     """
@@ -117,12 +129,13 @@ class ChaosRig:
         upstream: Upstream = "plain",
         mode: Mode = "up",
         start: Callable[..., AbstractContextManager[Relay]] = running_relay,
-        trunk_key: bytes | None = None,
+        token_key: Key | None = None,
+        trunk_key: Key | None = None,
         **relay_config: Any,
     ) -> None:
         self.directory, self.scale, self.upstream, self.mode = directory, scale, upstream, mode
         self._start, self._config = start, relay_config
-        self._trunk_key = trunk_key
+        self._token_key, self._trunk_key = token_key, trunk_key
         self._undo = ExitStack()
         self._before = _Baseline()
         self._span_s = (0.0, 0.0)  # begin and end of the load
@@ -139,8 +152,8 @@ class ChaosRig:
     def __enter__(self) -> Self:
         with ExitStack() as undo:
             division = divide(frozenset(os.sched_getaffinity(0)))
-            key = {} if self._trunk_key is None else {"key": self._trunk_key, "key_id": 1}
-            parts = [Part(SIZE_BYTES, share=1 / BACKENDS)] * BACKENDS
+            key = dict(zip(("key_id", "key"), self._trunk_key, strict=True)) if self._trunk_key else {}
+            parts = [Part(SIZE_BYTES, share=1 / len(NAMES))] * len(NAMES)
             self.load = Load(parts, self.scale.flows, self.upstream, ("127.0.0.1", 0), **key)
             undo.callback(self.load.close)
             apart = self.scale.pinned and division.relay is not None
@@ -148,8 +161,8 @@ class ChaosRig:
                 self.relay = undo.enter_context(self._start(self.directory, **self._relay_config()))
             if apart:
                 undo.enter_context(pinned(*division.load))
-            self._install_routes()
-            self.load.aim([self.relay.listen] * BACKENDS, self.ufrags, CLIENTS, {"inject": "mmsg"})
+            self.ufrags = self._sessions()
+            self.load.aim([self.relay.listen] * len(NAMES), self.ufrags, CLIENTS, {"inject": "mmsg"})
             confirmed = self.load.open(OPEN_TIMEOUT_S)
             assert confirmed == self.scale.flows, f"{confirmed} of {self.scale.flows} flows are confirmed"
             undo.enter_context(
@@ -171,9 +184,10 @@ class ChaosRig:
             allow_files(flows + 2 * SPARE)
         chosen: dict[str, Any] = {
             "backends": [
-                {"id": f"sink-{number}", "address": f"{host}:{port}", **mode}
-                for number, (host, port) in enumerate(self.load.backends)
+                {"id": name, "address": f"{host}:{port}", "transceiver": number, **mode}
+                for name, number, (host, port) in zip(NAMES, NUMBERS, self.load.backends, strict=True)
             ],
+            "token_keys": key_tables("kid", self._token_key),
             "flows_max": max(4096, flows * 2),
             "routes_max": flows + 64 * SPARE,
             "plain_ports": 0 if is_trunk else flows + SPARE,
@@ -182,20 +196,19 @@ class ChaosRig:
         }
         if is_trunk:
             shards = self._config.get("shards", 2)
-            chosen["trunk_port"] = free_port(socket.SOCK_DGRAM, shards)
+            chosen |= {
+                "trunk_port": free_port(socket.SOCK_DGRAM, shards),
+                "trunk_keys": key_tables("id", self._trunk_key),
+                "trunk_key_id": self._trunk_key[0] if self._trunk_key else 0,
+            }
         return chosen | self._config
 
-    def _install_routes(self) -> None:
-        run = secrets.token_hex(8)
-        self.ufrags = [f"{run}{serial:06x}" for serial in range(self.scale.flows)]
-        first, rows = 0, []
-        for number, stream in enumerate(self.load.streams):
-            for ufrag in self.ufrags[first : first + stream.sessions]:
-                rows.append(json.dumps({"ufrag": ufrag, "backend": f"sink-{number}"}))
-            first += stream.sessions
-        status, said = self.relay.request("POST", "/v1/routes", ("\n".join(rows) + "\n").encode())
-        assert status == 200, said.decode()
-        assert json.loads(said)["refused"] == 0, said.decode()
+    def _sessions(self) -> list[str]:
+        """A stream's flows belong to its backend."""
+        owners = [number for number, stream in enumerate(self.load.streams) for _ in range(stream.sessions)]
+        if self._token_key:
+            return minted(*self._token_key, [NUMBERS[owner] for owner in owners])
+        return installed(self.relay, [NAMES[owner] for owner in owners])
 
     # ---- the relay -----------------------------------------------------------------------------
 
@@ -224,6 +237,17 @@ class ChaosRig:
         status, said = self.relay.request(method, path, b"" if body is None else json.dumps(body).encode())
         assert status < 300, f"{method} {path}: {status} {said.decode()}"
         return json.loads(said) if said else None
+
+    def reload(self, **changes: Any) -> None:
+        """Change keys of relay.toml and have them read (SIGHUP); returns when the relay follows them."""
+        file = self.directory / "relay.toml"
+        file.write_text(toml_of(tomllib.loads(file.read_text()) | changes))
+        done = self._reloads()
+        self.relay.process.send_signal(signal.SIGHUP)
+        until(lambda: self._reloads() > done, "the reload", seconds=20)
+
+    def _reloads(self) -> int:
+        return self.relay.log.read_text().count("reloaded; changed: ")
 
     def memory_mib(self) -> float:
         """Of the relay's processes now; `outcome` reports the most ever seen by this."""
@@ -322,7 +346,7 @@ class ChaosRig:
         return list(self._watcher.looks)
 
     def recoveries_ms(self) -> list[float]:
-        """For each mark, how long until the longest silence before the next mark was over."""
+        """For each mark, the longest silence before the next one."""
         looks, ends = self.looks(), [*self._marks_ns[1:], None]
         found = (recovery_ms(looks, at, end) for at, end in zip(self._marks_ns, ends, strict=False))
         return [one for one in found if one is not None]

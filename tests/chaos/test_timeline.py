@@ -10,16 +10,17 @@ def steady(*arrived: int, sent_a_look: int = 10) -> list[Look]:
     return [Look(number * MS, number * sent_a_look, count) for number, count in enumerate(arrived)]
 
 
-def test_recovery_is_the_end_of_the_longest_silence_after_the_fault() -> None:
+def test_recovery_is_the_longest_silence_after_the_fault() -> None:
     looks = steady(0, 10, 20, 20, 30, 30, 30, 30, 30, 100, 110)
     assert recovery_ms(looks, 4 * MS) == 5
-    assert recovery_ms(looks, 2 * MS) == 7
+    assert recovery_ms(looks, 1 * MS) == 5
 
 
 def test_a_silence_before_the_fault_is_none_of_its_doing() -> None:
     looks = steady(0, 10, 10, 10, 10, 10, 60, 70, 80, 80, 100)
-    assert recovery_ms(looks, 7 * MS) == 3
-    assert recovery_ms(looks, 5 * MS) == 5  # what is left of an old one is a millisecond, the new one two
+    assert recovery_ms(looks, 7 * MS) == 2
+    assert recovery_ms(looks, 3 * MS) == 3  # what is left of it from the fault on
+    assert recovery_ms(looks, 5 * MS) == 2
 
 
 def test_a_silence_that_begins_with_the_next_fault_belongs_to_that() -> None:

@@ -1,34 +1,154 @@
-"""Changes an operator makes to a relay at work: nobody on a call may notice one."""
+"""Changes an operator makes to a relay at work: nobody on a call may notice one, and new calls come in."""
 
 from __future__ import annotations
 
-import signal
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from tests.chaos.newcomers import Newcomers
 from tests.chaos.outcome import Outcome
-from tests.chaos.rig import ChaosRig
+from tests.chaos.rig import NAMES, NUMBERS, ChaosRig, key_tables
 from tests.chaos.scale import Scale
-from tests.support.rig import until
+from tests.chaos.sessions import in_turn, installed, minted
+
+
+def newcomers(rig: ChaosRig, ufrags: list[str], crowd: int = 0) -> Newcomers:
+    """These sessions, evenly over the scale's seconds."""
+    return Newcomers(rig, ufrags, per_s=round(len(ufrags) / rig.scale.seconds), crowd=crowd)
+
+
+def coming(scale: Scale) -> int:
+    """How many new sessions come at once."""
+    return scale.flows // 5
+
+
+def changed(rig: ChaosRig, fault: str, changes: list[Callable[[], Any]]) -> Outcome:
+    """The changes one after the other, over and over while newcomers come."""
+    ufrags = installed(rig.relay, in_turn(NAMES, coming(rig.scale)))
+    rig.load_start()
+    with newcomers(rig, ufrags) as new:
+        for _ in range(rig.scale.repeats):
+            for change in changes:
+                rig.mark()
+                change()
+                rig.arrives_again()
+    rig.load_stop()
+    outcome = rig.outcome(fault, note=new.words).promising_nothing_lost()
+    return outcome.promising(new.missed == 0, "new sessions are confirmed meanwhile")
 
 
 def reload(directory: Path, scale: Scale) -> list[Outcome]:
-    """SIGHUP after an edit of the file, over and over."""
+    """The file edited, and SIGHUP."""
     with ChaosRig(directory, scale, mode="echo") as rig:
-        file = directory / "relay.toml"
-        text = file.read_text()
+        changes = [lambda: rig.reload(coalesce_us=0, dscp_voice=0), lambda: rig.reload(coalesce_us=300)]
+        return [changed(rig, "configuration reloaded (SIGHUP)", changes)]
+
+
+def workers(directory: Path, scale: Scale) -> list[Outcome]:
+    """One worker serves all shards, then two do, then one again: at full size in both upstream modes."""
+    outcomes = []
+    for upstream in ("plain", "trunk") if scale.is_full else ("trunk",):
+        folder = directory / upstream
+        folder.mkdir()
+        with ChaosRig(folder, scale, upstream=upstream, mode="echo", shards=4) as rig:
+            changes = [
+                lambda count=count: rig.ask("PUT", "/v1/workers", {"count": count}) for count in (2, 4, 1)
+            ]
+            outcomes.append(changed(rig, "workers 1, 2, 4, 1", changes))
+    return outcomes
+
+
+def token_keys(directory: Path, scale: Scale) -> list[Outcome]:
+    """A new token key is learnt, minters change over, the old key is withdrawn. Live calls were opened under
+    the old key, and go on."""
+    old, new = (0, os.urandom(16)), (3, os.urandom(16))
+    with ChaosRig(directory, scale, mode="echo", token_key=old) as rig:
+        numbers = in_turn(NUMBERS, coming(scale))
         rig.load_start()
-        for turn in range(scale.repeats):
-            file.write_text(text + f"coalesce_us = {100 + turn}\n")
+        with newcomers(rig, minted(*old, numbers)) as early:
             rig.mark()
-            rig.relay.process.send_signal(signal.SIGHUP)
-            until(
-                lambda turn=turn: rig.ask("GET", "/v1/config")["config"]["coalesce_us"] == 100 + turn,
-                "the reload",
-                seconds=20,
-            )
+            rig.reload(token_keys=key_tables("kid", old, new))
+            with newcomers(rig, minted(*new, numbers), crowd=1) as late:
+                rig.arrives_again()
+        with newcomers(rig, minted(*new, numbers), crowd=2) as last:
+            rig.mark()
+            rig.reload(token_keys=key_tables("kid", new))
+        refused_before = rig.relay_drops().get("bad_token", 0)
+        with newcomers(rig, minted(*old, numbers[:2]), crowd=3) as refused:
+            rig.arrives_again()
+            refused.give_up()
+        rig.load_stop()
+        outcome = rig.outcome("token key rotated", note=f"{early.words}; {late.words}; {last.words}")
+        bad = rig.relay_drops().get("bad_token", 0)
+        return [
+            outcome.promising_nothing_lost()
+            .promising(early.missed + late.missed + last.missed == 0, "valid tokens are served throughout")
+            .promising(refused_before == 0 < bad, "no valid token is refused, a withdrawn key's are")
+            .promising(refused.confirmed == 0, "tokens of a withdrawn key open nothing")
+        ]
+
+
+def trunk_keys(directory: Path, scale: Scale) -> list[Outcome]:
+    """Both ends learn a new trunk key, change over one after the other, and forget the old one."""
+    old, new = (1, os.urandom(16)), (2, os.urandom(16))
+    with ChaosRig(directory, scale, upstream="trunk", mode="echo", trunk_key=old) as rig:
+        sinks = [stream.sink for stream in rig.load.streams]
+
+        def rotate(before: tuple[int, bytes], after: tuple[int, bytes]) -> list[Callable[[], Any]]:
+            both, one = key_tables("id", before, after), key_tables("id", after)
+            return [
+                lambda: rig.reload(trunk_keys=both),
+                lambda: [sink.learn_key(*after) for sink in sinks],
+                lambda: rig.reload(trunk_key_id=after[0]),
+                lambda: [sink.sign_with(after[0]) for sink in sinks],
+                lambda: rig.reload(trunk_keys=one),
+                lambda: [sink.forget_key(before[0]) for sink in sinks],
+            ]
+
+        outcome = changed(rig, "trunk key rotated, and back", [*rotate(old, new), *rotate(new, old)])
+        bad = sum(sink.counters()["bad"] for sink in sinks)
+        return [outcome.promising(bad == 0, "every tag holds")]
+
+
+def backends(directory: Path, scale: Scale) -> list[Outcome]:
+    """A backend with live calls drains, is removed, and comes back; another joins and leaves."""
+    with ChaosRig(directory, scale, mode="echo") as rig:
+        address = "{}:{}".format(*rig.load.backends[0])
+        others = installed(rig.relay, [NAMES[1]] * coming(scale))
+        extra = "{}:{}".format(*rig.load.backends[1])
+        rig.load_start()
+        with newcomers(rig, others) as new:
+            for _ in range(scale.repeats):
+                for method, path, body in (
+                    ("PUT", "/v1/backends/extra", {"address": extra}),
+                    ("POST", f"/v1/backends/{NAMES[0]}/drain", None),
+                    ("POST", f"/v1/backends/{NAMES[0]}/undrain", None),
+                    ("POST", f"/v1/backends/{NAMES[0]}/drain", None),
+                    ("DELETE", f"/v1/backends/{NAMES[0]}", None),
+                    ("PUT", f"/v1/backends/{NAMES[0]}", {"address": address, "transceiver": NUMBERS[0]}),
+                    ("DELETE", "/v1/backends/extra", None),
+                ):
+                    rig.mark()
+                    rig.ask(method, path, body)
+                    rig.arrives_again()
+        back = installed(rig.relay, [NAMES[0]] * 10)
+        with newcomers(rig, back, crowd=1) as returned:
             rig.arrives_again()
         rig.load_stop()
-        return [rig.outcome("configuration reloaded (SIGHUP)").promising_nothing_lost()]
+        outcome = rig.outcome("backend added, drained, removed, added again", note=new.words)
+        return [
+            outcome.promising_nothing_lost()
+            .promising(new.missed == 0, "new sessions of the other backend are confirmed meanwhile")
+            .promising(returned.missed == 0, "a backend that came back gets new sessions")
+        ]
 
 
-SCENARIOS = {"reload": reload}
+SCENARIOS = {
+    "reload": reload,
+    "workers": workers,
+    "token-keys": token_keys,
+    "trunk-keys": trunk_keys,
+    "backends": backends,
+}

@@ -317,13 +317,14 @@ def tagged(*payloads, key=KEY, key_id=2):
     return wire.build_datagram(head, made, wire.direction_key(key, "up"))
 
 
-def next_echo(relay):
-    """Header and records of the next datagram that is no state record; its tag must hold."""
+def next_echo(relay, key=KEY):
+    """Header and records of the next datagram that is no state record; its tag must hold. State records come
+    when they like."""
     while True:
         data = relay.recv(65536)
-        assert wire.tag_holds(wire.direction_key(KEY, "down"), data)
         found = list(wire.parse_records(data[:-16]))
         if not found[0].control:
+            assert wire.tag_holds(wire.direction_key(key, "down"), data)
             return wire.parse_header(data), found
 
 
@@ -350,6 +351,32 @@ def test_a_keyed_link_believes_nothing_else(keyed):
     next_echo(relay)
     assert sink.counters()["bad"] == 4
     assert sink.arrivals.counters()["received"] == 1
+
+
+def test_a_key_is_replaced_while_it_runs(keyed):
+    sink, relay = keyed
+    new = bytes(range(50, 66))
+    sink.learn_key(1, new)
+    relay.send(tagged(probe(1, 0), key=new, key_id=1))
+    assert next_echo(relay)[0].key_id == 2  # believes both, still signs with the old one
+    sink.sign_with(1)
+    relay.send(tagged(probe(1, 1)))
+    assert next_echo(relay, new)[0].key_id == 1
+    sink.forget_key(2)
+    relay.send(tagged(probe(1, 2)))
+    relay.send(tagged(probe(1, 3), key=new, key_id=1))
+    assert [each.payload for each in next_echo(relay, new)[1]] == [probe(1, 3)]
+    assert sink.counters()["bad"] == 1
+
+
+def test_a_key_that_is_in_use_or_unknown(keyed):
+    sink, _ = keyed
+    with pytest.raises(ValueError, match="key 2 signs what is sent"):
+        sink.forget_key(2)
+    with pytest.raises(ValueError, match="key 3 is not known"):
+        sink.sign_with(3)
+    with pytest.raises(ValueError, match=r"key id 4: choose 0\.\.3"):
+        sink.learn_key(4, KEY)
 
 
 def test_a_short_key_is_refused():

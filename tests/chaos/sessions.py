@@ -1,0 +1,42 @@
+"""Sessions for a relay under test: installed by name, or minted as tokens that route by themselves."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from itertools import cycle, islice
+from typing import Final, TypeVar
+
+from pyfastpath.wire import token
+from tests.support.relay import Relay
+
+LIFETIME_S: Final = 3600
+SERIAL_BITS: Final = 20
+T = TypeVar("T")
+
+
+def in_turn(things: Sequence[T], count: int) -> list[T]:
+    """`count` of them, each as often as the others."""
+    return list(islice(cycle(things), count))
+
+
+def installed(relay: Relay, backends: Sequence[str]) -> list[str]:
+    """New session routes, one to each of these backends; their ufrags."""
+    run = secrets.token_hex(8)
+    routes = {f"{run}{serial:06x}": backend for serial, backend in enumerate(backends)}
+    rows = (json.dumps({"ufrag": ufrag, "backend": backend}) for ufrag, backend in routes.items())
+    status, said = relay.request("POST", "/v1/routes", ("\n".join(rows) + "\n").encode())
+    assert status == 200, said.decode()
+    return list(routes)
+
+
+def minted(kid: int, key: bytes, transceivers: Sequence[int]) -> list[str]:
+    """New tokens, one to each of these transceivers; they are ufrags."""
+    expires_s = int(time.time()) + LIFETIME_S
+    run = secrets.randbits(token.SESSION_BITS - SERIAL_BITS) << SERIAL_BITS
+    return [
+        token.mint(key, kid, expires_s=expires_s, cluster=0, xcvr=xcvr, incarnation=0, session=run | serial)
+        for serial, xcvr in enumerate(transceivers)
+    ]
