@@ -33,6 +33,7 @@ cdef enum:
     BINDING_REQUEST = 0x0001        # RFC 8489 section 5
     BINDING_SUCCESS = 0x0101
     AMPLIFICATION = 3               # RFC 9000 section 8: at most three times the bytes received
+    BYTES_UP_MAX = 0x55555555       # three times as much still fits a uint32: more is not credited
 
 
 # ---- the ways out ---------------------------------------------------------------------------------
@@ -105,9 +106,14 @@ cdef void use_provisional(shard_state *shard, const fp_datagram *datagram, bint 
         drop(verdict, FP_DROP_provisional)
     else:
         flow = &shard.provisional.entries[index]
-        flow.last_seen_ms = now_ms
-        flow.bytes_up += datagram.length
+        credit(flow, datagram.length, now_ms)
         send_up(verdict, flow.backend, flow.upstream_port, flow.traffic_class)
+
+
+cdef inline void credit(fp_provisional *flow, uint32_t length, uint32_t now_ms) noexcept nogil:
+    """What a client sent before its confirmation bounds what may come down to it."""
+    flow.last_seen_ms = now_ms
+    flow.bytes_up = min(flow.bytes_up + length, <uint32_t>BYTES_UP_MAX)
 
 
 cdef void forward_request(shard_state *shard, const fp_datagram *datagram, const stun_message *message,
@@ -132,8 +138,7 @@ cdef void forward_request(shard_state *shard, const fp_datagram *datagram, const
             return
     note_transaction(shard, datagram, message, hash[0], now_ms)
     flow = &shard.provisional.entries[index]
-    flow.last_seen_ms = now_ms
-    flow.bytes_up += datagram.length
+    credit(flow, datagram.length, now_ms)
     send_up(verdict, flow.backend, flow.upstream_port, flow.traffic_class)
     if flow.state == FP_PROVISIONAL_confirmed:
         replace_if_due(shard, index, datagram.hash, now_ms)

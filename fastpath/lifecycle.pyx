@@ -11,7 +11,7 @@ from fastpath.layout cimport *
 from fastpath.ports cimport ports_acquire, ports_expire, ports_hand_over, ports_owns, ports_release
 from fastpath.provisional cimport (
     provisional_crowded_out, provisional_first, provisional_insert, provisional_next,
-    provisional_next_expired, provisional_place, provisional_remove)
+    provisional_next_expired, provisional_overfull, provisional_place, provisional_remove)
 from fastpath.settings cimport client_allowed
 
 cdef enum:
@@ -101,9 +101,11 @@ cdef uint32_t open_provisional(shard_state *shard, fp_provisional *flow, uint64_
                                uint32_t now_ms) noexcept nogil:
     """Enter a provisional flow for a client at a ufrag, both filled in; FP_NONE: no upstream port is left.
 
-    A ufrag that holds its cap already loses its oldest, a full ring its oldest; what is refused costs nobody.
+    A ufrag or a client address that holds its cap already loses its oldest, a full ring its oldest; what is
+    refused costs nobody.
     """
     cdef uint32_t crowded = provisional_crowded_out(&shard.provisional, flow.ufrag_hash)
+    cdef uint32_t overfull = provisional_overfull(&shard.provisional, &flow.client, hash)
     cdef uint32_t place = provisional_place(&shard.provisional)
     flow.state = FP_PROVISIONAL_waiting
     flow.upstream_port = FP_NO_PORT
@@ -115,6 +117,8 @@ cdef uint32_t open_provisional(shard_state *shard, fp_provisional *flow, uint64_
             return FP_NONE
     if crowded != FP_NONE:
         evict(shard, crowded, now_ms)
+    if overfull != FP_NONE:         # never the same one: that would be this very flow
+        evict(shard, overfull, now_ms)
     if shard.provisional.entries[place].state != FP_PROVISIONAL_free:
         evict(shard, place, now_ms)
     provisional_insert(&shard.provisional, place, flow, hash)

@@ -16,6 +16,8 @@ cdef uint32_t provisional_first(const provisional_ring *ring, const fp_client *c
                                 uint64_t hash) noexcept nogil
 cdef uint32_t provisional_next(const provisional_ring *ring, uint32_t index) noexcept nogil
 cdef uint32_t provisional_crowded_out(const provisional_ring *ring, uint64_t ufrag_hash) noexcept nogil
+cdef uint32_t provisional_overfull(const provisional_ring *ring, const fp_client *client,
+                                   uint64_t hash) noexcept nogil
 cdef uint32_t provisional_place(const provisional_ring *ring) noexcept nogil
 cdef void provisional_insert(provisional_ring *ring, uint32_t place, const fp_provisional *flow,
                              uint64_t hash) noexcept nogil

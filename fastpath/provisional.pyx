@@ -2,7 +2,8 @@
 
 They live in a bounded ring, so that a flood of valid ufrags from spoofed addresses costs a fixed
 amount of memory and never a slot of the flow table. Two chained indices find them: by client (what
-comes down a trunk names only the client) and by ufrag (the cap of one session).
+comes down a trunk names only the client) and by ufrag. Both are short, whoever sends: one client address
+and one ufrag may hold a few entries each, and then their oldest makes room.
 """
 from libc.string cimport memset
 
@@ -12,6 +13,7 @@ from fastpath.layout cimport (
 
 cdef enum:
     TTL_MS = 5000                   # without a client datagram
+    CLIENT_CAP = 8                  # a browser has one, and a second while its ICE restarts
     LOOK_AHEAD = 8                  # the hand passes this many live entries before it evicts one
 
 
@@ -57,6 +59,19 @@ cdef uint32_t provisional_crowded_out(const provisional_ring *ring, uint64_t ufr
                 oldest = index
         index = ring.entries[index].next_by_ufrag
     return oldest if held >= FP_SESSION_CAP else FP_NONE
+
+
+cdef uint32_t provisional_overfull(const provisional_ring *ring, const fp_client *client,
+                                   uint64_t hash) noexcept nogil:
+    """The oldest provisional flow of a client address that already holds its cap of them; else FP_NONE."""
+    cdef uint32_t index = provisional_first(ring, client, hash)
+    cdef uint32_t oldest = FP_NONE
+    cdef int held = 0
+    while index != FP_NONE:
+        held += 1
+        oldest = index
+        index = provisional_next(ring, index)
+    return oldest if held >= CLIENT_CAP else FP_NONE
 
 
 cdef uint32_t provisional_place(const provisional_ring *ring) noexcept nogil:

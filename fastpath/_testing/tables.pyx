@@ -24,7 +24,8 @@ from fastpath.ports cimport (
     ports_release, ports_restore)
 from fastpath.provisional cimport (
     provisional_attach, provisional_crowded_out, provisional_first, provisional_insert, provisional_lookup,
-    provisional_next, provisional_next_expired, provisional_place, provisional_remove, provisional_ring)
+    provisional_next, provisional_next_expired, provisional_overfull, provisional_place, provisional_remove,
+    provisional_ring)
 from fastpath.routes cimport Routes, routes_lookup, ufrag_hash
 from fastpath.settings cimport Settings, client_allowed, settings, settings_refresh
 from fastpath.shard cimport Shard, Shared
@@ -268,6 +269,10 @@ cdef class ProvisionalRing:
 
     def crowded_out(self, uint64_t ufrag):
         return some(provisional_crowded_out(self.ring, ufrag))
+
+    def overfull(self, tuple client):
+        cdef fp_client key = client_of(client)
+        return some(provisional_overfull(self.ring, &key, self.hash(None, &key)))
 
     def next_expired(self, uint32_t now_ms, uint32_t budget):
         """(index or None, budget left)."""

@@ -24,7 +24,9 @@ TRANSACTION_MEMORY_MS: Final = 60_000
 QUARANTINE_MS: Final = 60_000
 SILENT_MS: Final = 7_000  # a live flow whose own ufrag was unseen for so long gives way
 AMPLIFICATION: Final = 3  # bytes down for each byte up before confirmation (RFC 9000, section 8)
+BYTES_UP_MAX: Final = (1 << 32) // AMPLIFICATION  # more is not credited: the data plane counts in 32 bits
 SESSION_CAP: Final = 8  # provisional flows of one ufrag in one shard
+CLIENT_CAP: Final = 8  # provisional flows of one client address in one shard
 TEACH_PER_SECOND: Final = 1_000
 
 
@@ -162,6 +164,9 @@ class RelayModel:
             return None, _drop("no_upstream_port", chosen.decision, overrode=asked.overrode)
         if crowded_out is not None:
             self._discard(here, crowded_out, now_ms)
+        held = list(here.of_client(client))
+        if len(held) >= CLIENT_CAP:
+            self._discard(here, held[-1], now_ms)
         here.provisional[client, ufrag] = flow
         return flow, Verdict("forward", decision=chosen.decision, overrode=asked.overrode)
 
@@ -406,7 +411,7 @@ def _drop(reason: str, decision: str = "none", *, overrode: bool = False) -> Ver
 
 def _use_provisional(flow: Provisional, datagram: bytes, now_ms: int, verdict: Verdict) -> Verdict:
     flow.last_seen_ms = now_ms
-    flow.bytes_up += len(datagram)
+    flow.bytes_up = min(flow.bytes_up + len(datagram), BYTES_UP_MAX)
     return replace(verdict, backend=flow.backend, port=flow.port, traffic_class=flow.traffic_class)
 
 

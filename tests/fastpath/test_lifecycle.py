@@ -127,6 +127,34 @@ def test_a_flood_of_valid_ufrags_costs_provisional_flows_never_confirmed_ones() 
     assert world.media(client(99))["action"] == "forward"
 
 
+def test_a_ninth_ufrag_of_one_address_costs_its_oldest_and_nobody_elses() -> None:
+    """The owner of many valid sessions spoofs one address, that of a live call: the call goes on."""
+    world = World(ports=64)
+    world.connect(WHO, 2)
+    waiting, _ = world.ask(client(2), 0)
+    for number in range(1, 20):
+        assert world.ask(WHO, number % 4, number)[1]["action"] == "forward"
+        held = world.rows(PROVISIONAL, "provisional")
+        assert (held["state"] > 0).sum() == min(number, 8) + 1
+    assert world.events() == {"provisional_created": 21, "confirmed": 1, "provisional_evicted": 11}
+    assert world.media(WHO)["backend"] == 2
+    assert world.answer(client(2), 0, waiting, None)["confirmed"], "who waits beside them is not touched"
+
+
+def test_what_a_client_may_get_does_not_wrap_around() -> None:
+    """Bytes are counted in 32 bits. A spoofer who had sent 1.5 GB from a victim's address could wrap the
+    count of what went down, and from then on nothing bounded it."""
+    world = World()
+    error = stun.build_message(stun.BINDING_ERROR, bytes(12))
+    world.ask(WHO, 0)
+    (flow,) = world.rows(PROVISIONAL, "provisional")[:1]
+    flow["bytes_up"], flow["bytes_down"] = 1_600_000_000, (1 << 32) - len(error) - 1
+    world.ask(WHO, 0)
+    assert world.down(WHO, 0, error, None)["action"] == "forward"
+    for _ in range(3):
+        assert world.down(WHO, 0, error, None)["reason"] == "amplification"
+
+
 # ---- another shard ----------------------------------------------------------------------------------------
 
 

@@ -15,11 +15,13 @@ CAPACITY = 16
 FREE = 0
 CLIENTS = [client(number) for number in range(5)] + [client(0, ingress=1), client_v6(1)]
 UFRAGS = [3, 3 + CAPACITY, 3 + (1 << 32), 8, 0xFFFFFFFFFFFFFFFF]  # three in one chain
+MANY_UFRAGS = [*UFRAGS, *range(20, 25)]  # more than the cap of one client
 
 OPERATIONS = st.lists(
     st.one_of(
         st.tuples(st.just("open"), st.sampled_from(CLIENTS), st.sampled_from(UFRAGS)),
         st.tuples(st.just("open"), st.sampled_from(CLIENTS), st.just(UFRAGS[0])),
+        st.tuples(st.just("open"), st.just(CLIENTS[0]), st.sampled_from(MANY_UFRAGS)),
         st.tuples(st.just("remove"), st.sampled_from(CLIENTS), st.sampled_from(UFRAGS)),
         st.tuples(st.just("touch"), st.sampled_from(CLIENTS), st.sampled_from(UFRAGS)),
         st.tuples(st.just("wait"), st.sampled_from([1, 400, TTL_MS]), st.none()),
@@ -41,13 +43,16 @@ class Pair:
         self.now_ms = start_ms
 
     def open(self, who: Any, ufrag: int) -> None:
-        """As lifecycle does: the ufrag's oldest makes room for its ninth, then the ring's."""
+        """As lifecycle does: the ufrag's oldest makes room for its ninth, so does the client's, then the
+        ring's."""
         if self.model.find(who, ufrag):
             return
         crowded = self.ring.crowded_out(ufrag)
         assert crowded == self.model.crowded_out(ufrag)
-        if crowded is not None:
-            self._remove(crowded)
+        overfull = self.ring.overfull(who)
+        assert overfull == self.model.overfull(who)
+        for place in {crowded, overfull} - {None}:
+            self._remove(place)
         place, occupied = self.ring.place()
         assert (place, occupied) == self.model.place()
         if occupied:
@@ -97,7 +102,7 @@ class Pair:
     def check(self) -> None:
         for who in CLIENTS:
             assert self.ring.of_client(who) == self.model.of_client(who)
-            for ufrag in UFRAGS:
+            for ufrag in MANY_UFRAGS:
                 flow = self.model.find(who, ufrag)
                 assert self.ring.lookup(who, ufrag) == (flow.place if flow else None)
         assert self.region.header["provisional_count"] == len(self.model.flows)
@@ -121,6 +126,18 @@ def test_a_ufrag_holds_eight_and_its_ninth_costs_its_oldest() -> None:
         ring.insert(ring.place()[0], client(number), 1000 + number, 0)  # others do not count
     assert ring.crowded_out(7) == ring.lookup(client(0), 7)
     assert ring.crowded_out(1000) is None
+
+
+def test_one_address_with_many_ufrags_makes_no_long_chain() -> None:
+    """Its chain is walked for every answer and every removal: a stock of valid ufrags, all asked for from one
+    address, made a ring of 16,384 cost 0.4 ms a datagram."""
+    ring = ProvisionalRing(make_region(provisional_max=64).shard)
+    for number in range(8):
+        assert ring.overfull(client(0)) is None
+        ring.insert(ring.place()[0], client(0), number, 0)
+        ring.insert(ring.place()[0], client(1 + number), 7, 0)  # others do not count
+    assert ring.overfull(client(0)) == ring.lookup(client(0), 0)
+    assert ring.overfull(client(1)) is None
 
 
 def test_a_full_ring_gives_up_the_place_at_the_hand() -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 TTL_MS = 5_000
 SESSION_CAP = 8
+CLIENT_CAP = 8
 LOOK_AHEAD = 8
 
 
@@ -36,6 +37,11 @@ class ProvisionalRing:
         """The place of the oldest flow of a ufrag that holds its cap of them."""
         held = [flow.place for flow in self.flows if flow.ufrag == ufrag]
         return held[0] if len(held) >= SESSION_CAP else None
+
+    def overfull(self, client: object) -> int | None:
+        """The place of the oldest flow of a client that holds its cap of them."""
+        held = self.of_client(client)
+        return held[-1] if len(held) >= CLIENT_CAP else None
 
     def place(self) -> tuple[int, bool]:
         """Where the next one goes, and whether somebody has to go for it."""

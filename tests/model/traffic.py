@@ -155,6 +155,12 @@ def crowd_request(pair: Pair, who: int, ufrag: int, transaction: int) -> None:
     pair.from_client(0, CROWD[who], datagram)
 
 
+def hoard(pair: Pair, who: int, transaction: int) -> None:
+    """One address with every ufrag there is: more than the cap of one client."""
+    for ufrag in range(len(UFRAGS)):
+        client_request(pair, who, ufrag, transaction, 1, 0)
+
+
 def client_other(pair: Pair, who: int, kind: int, shard: int) -> None:
     """Anything but a good Binding Request."""
     datagrams = [
@@ -289,7 +295,7 @@ def policy(pair: Pair, which: int) -> None:
 HAPPENINGS: dict[str, Callable[..., None]] = {
     each.__name__: each
     for each in (
-        *(client_request, connect, keepalive, crowd_request, client_other),
+        *(client_request, connect, keepalive, crowd_request, hoard, client_other),
         *(backend_datagram, stranger_record, flow_closed),
         *(wait, wait_without_expiry, restart, backend_state, backend_removed),
         *(route_installed, route_removed, policy),
@@ -312,6 +318,7 @@ _KINDS: dict[str, tuple[int, tuple[list[int], ...]]] = {
     "connect": (20, (list(range(len(CLIENTS))), list(range(len(UFRAGS))), list(range(len(TRANSACTIONS))))),
     "keepalive": (12, ([0, 1, 500, 2500, 2500, 4999, 6999, 7000], [0, 1, 1])),
     "crowd_request": (6, (list(range(len(CROWD))), [0, 3], list(range(len(TRANSACTIONS))))),
+    "hoard": (2, (list(range(len(CLIENTS))), list(range(len(TRANSACTIONS))))),
     "client_other": (14, (list(range(len(CLIENTS))), [0, 0, 1, 2, 3, 4, 5, 6, 7], [0, *[1] * 12])),
     "backend_datagram": (
         30,
