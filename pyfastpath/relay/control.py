@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import msgspec
 from fastpath.backends import DOWN, DRAINING, PLAIN, TRUNK, UP
@@ -32,6 +33,7 @@ from pyfastpath.relay.commands import (
 )
 from pyfastpath.relay.crew import Crew
 from pyfastpath.relay.liveness import Finding, merge_links
+from pyfastpath.relay.manifest import plain_config
 from pyfastpath.relay.opening import Opening, followed
 from pyfastpath.relay.placement import relay_candidates
 from pyfastpath.relay.routing import Routing, monotonic_s
@@ -47,10 +49,19 @@ _MODES = {"trunk": TRUNK, "plain": PLAIN}
 class Remembered(msgspec.Struct, frozen=True):
     """What the next engine must know and the tables do not say."""
 
+    config: dict[str, Any] = {}  # reloads included
     backends: list[StoredEntry] = []
     draining: bool = False
     workers: int = 0  # 0: as configured
     log_level: str = ""  # empty: as configured
+
+    def __repr__(self) -> str:
+        return f"Remembered({len(self.backends)} backends)"  # no secrets
+
+
+def read_remembered(regions: memory.MemoryFds) -> Remembered:
+    """What the last engine left; a fresh note says nothing."""
+    return msgspec.json.decode(memory.Note(regions.note).read() or b"{}", type=Remembered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +80,7 @@ class Control:
         self.config = config
         self.started_s = time.monotonic()
         self._note = memory.Note(opening.memory.note)
-        remembered = msgspec.json.decode(self._note.read() or b"{}", type=Remembered)
+        remembered = read_remembered(opening.memory)
         self.draining = remembered.draining
         self.log_level = remembered.log_level or config.log_level
 
@@ -91,6 +102,8 @@ class Control:
         self.routing = Routing(self.shared, self.tables, self.registry)
         self.findings: dict[int, Finding] = {}
         self.ports: dict[int, Endpoint] = {}  # plain pool index -> our address
+        self.upgrade = ("none", "")  # how the last one went: none, running, done or failed, and why
+        self.request_upgrade: Callable[[], None] | None = None  # None: there is no keeper to do it
 
     def start(self) -> None:
         """Publish everything, then let the workers run: what waits in the kernel finds complete tables."""
@@ -284,6 +297,7 @@ class Control:
         self._note.write(
             msgspec.json.encode(
                 Remembered(
+                    config=plain_config(self.config),
                     backends=self.registry.store(),
                     draining=self.draining,
                     workers=self.workers if self.workers != self.config.workers else 0,

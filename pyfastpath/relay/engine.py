@@ -1,9 +1,9 @@
 """The engine: forwarding threads, and one control thread with everything an operator talks to.
 
 As a process (python -m pyfastpath.relay.engine) it is the keeper's child: it inherits sockets and memory,
-and the next engine goes on where this one ends. Signals reach it as bytes from the keeper; its own stay
-blocked, because a terminal or systemd signals both processes and two SIGTERMs mean "at once". The Python
-API runs the same class in a thread.
+imports everything, and waits for the word, which comes at once or when another engine has ended. Signals
+reach it as messages from the keeper; its own stay blocked, because a terminal or systemd signals all
+processes and two SIGTERMs mean "at once". The Python API runs the same class in a thread.
 """
 
 import asyncio
@@ -18,19 +18,22 @@ from collections.abc import Callable
 from typing import Final
 
 import uvloop
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from fastpath.shard import LAYOUT_VERSION
 
+from pyfastpath import __version__
 from pyfastpath import log as logs
 from pyfastpath.config import RelayConfig, load
 from pyfastpath.errors import ConfigError, FastpathError
-from pyfastpath.relay.control import Control, Reloaded
-from pyfastpath.relay.opening import (
-    MANIFEST_VARIABLE,
-    RELOADED,
-    STARTED,
-    Manifest,
-    Opening,
-    decode_manifest,
-)
+from pyfastpath.relay import orders
+from pyfastpath.relay.admin import admin_app
+from pyfastpath.relay.capture import Captures
+from pyfastpath.relay.control import Control, Reloaded, read_remembered
+from pyfastpath.relay.health import health_app
+from pyfastpath.relay.manifest import MANIFEST_VARIABLE, Manifest, config_of, decode_manifest
+from pyfastpath.relay.memory import become_writer, resign_writer
+from pyfastpath.relay.opening import Opening
 from pyfastpath.relay.probe import Probes
 
 log = logging.getLogger("pyfastpath.engine")
@@ -52,7 +55,7 @@ class Engine:
         self._ended: asyncio.Future[int] | None = None
         self._drain_deadline_s: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.on_reload: Callable[[], None] = lambda: None
+        self.release: orders.Release | None = None  # another engine is to go on over the same memory
         self.control = Control(opening, config, failed=self._worker_failed)
 
     async def run(self, started: Callable[[], None] = lambda: None) -> int:
@@ -93,9 +96,12 @@ class Engine:
         """Read the configuration again and follow it; ConfigError leaves everything as it was."""
         if self._load is None:
             raise ConfigError("this relay was configured by its program", "Change it there and start again.")
-        done = self.control.reload(self._load())
-        self.on_reload()
-        return done
+        return self.control.reload(self._load())
+
+    def let_go(self, order: orders.Release) -> None:
+        """End so that another engine can take over: nothing in hand, nothing touched afterwards."""
+        self.release = order
+        self.stop()
 
     async def _tick_until_ended(self, ended: asyncio.Future[int], probes: Probes) -> None:
         ticks = 0
@@ -120,14 +126,6 @@ class Engine:
             self.stop()
 
     async def _serve_http(self, undo: contextlib.AsyncExitStack) -> None:
-        # Here and not above: the workers forward already while these are imported (0.1 s), and after an
-        # engine's death every datagram of that time waits in the kernel.
-        from aiohttp import web
-
-        from pyfastpath.relay.admin import admin_app
-        from pyfastpath.relay.capture import Captures
-        from pyfastpath.relay.health import health_app
-
         opening, config, captures = self._opening, self.control.config, Captures(self.control)
         token = config.admin_token.value
         logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
@@ -151,44 +149,58 @@ class Engine:
 
 def _is_our_fault(record: logging.LogRecord) -> bool:
     """Whoever sends what is no HTTP gets a 400; a traceback for each would let strangers fill the log."""
-    from aiohttp.http_exceptions import HttpProcessingError
-
     return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 class KeeperEnd:
-    """The engine's end of the socket to its keeper: a signal's number comes in as a byte, news go out."""
+    """The engine's end of the socket to its keeper."""
 
-    def __init__(self, fd: int, engine: Engine, log_handler: logs.ReopenableHandler) -> None:
+    def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
-        self._socket.setblocking(False)
-        self._engine = engine
-        self._log_handler = log_handler
-        self._orders: dict[signal.Signals, Callable[[], None]] = {
+
+    def wait(self) -> bool:
+        """Say that everything is imported and wait for the word; False: not wanted any more."""
+        self._say(orders.Ready(layout=LAYOUT_VERSION, version=__version__))
+        heard = orders.receive_order(self._socket)
+        return heard is not None and isinstance(heard[0], orders.Go)
+
+    def attend(self, engine: Engine, log_handler: logs.ReopenableHandler) -> None:
+        """Take orders from now on."""
+        self._engine, self._log_handler = engine, log_handler
+        self._signals: dict[int, Callable[[], None]] = {
             signal.SIGTERM: engine.drain_and_stop,
             signal.SIGINT: engine.stop,
             signal.SIGHUP: self._hang_up,
             signal.SIGUSR1: lambda: engine.control.set_draining(True),
-            signal.SIGUSR2: lambda: log.warning("upgrade is not in this version"),
         }
+        engine.control.request_upgrade = lambda: self._say(orders.Upgrade())
+        asyncio.get_running_loop().add_reader(self._socket, self._hear)
 
-    def attend(self) -> None:
-        """Say that the engine has started, and take orders from now on."""
-        self._tell(STARTED)
-        self._engine.on_reload = lambda: self._tell(RELOADED)
-        asyncio.get_running_loop().add_reader(self._socket, self._spoken)
+    def say_started(self) -> None:
+        """It forwards."""
+        self._say(orders.Started())
 
-    def _spoken(self) -> None:
-        try:
-            numbers = self._socket.recv(64)
-        except ConnectionResetError:  # the keeper died with news of ours unread
-            numbers = b""
-        if not numbers:
+    def say_released(self) -> None:
+        """Another engine may go on."""
+        self._say(orders.Released())
+
+    def _hear(self) -> None:
+        heard = orders.receive_order(self._socket)
+        if heard is None:
             log.error("the keeper is gone: ending, so that another can have its sockets")
             asyncio.get_running_loop().remove_reader(self._socket)
             self._engine.stop()
-        for number in numbers:
-            self._orders[signal.Signals(number)]()
+            return
+        match heard[0]:
+            case orders.Signalled(number=number):
+                self._signals[number]()
+            case orders.Release() as order:
+                self._engine.let_go(order)
+            case orders.Upgraded(done=done, text=text):
+                self._engine.control.upgrade = ("done" if done else "failed", text)
+
+    def _say(self, message: orders.Message, descriptors: tuple[int, ...] = ()) -> None:
+        orders.send(self._socket, message, descriptors)
 
     def _hang_up(self) -> None:
         self._log_handler.reopen()
@@ -198,29 +210,41 @@ class KeeperEnd:
             for one in (error, *error.others):
                 log.error("not reloaded: %s", one)  # noqa: TRY400 - its sentence says it all
 
-    def _tell(self, news: bytes) -> None:
-        with contextlib.suppress(OSError):  # the keeper is gone, or has more unread news than fit
-            self._socket.send(news)
 
-
-async def serve(manifest: Manifest, log_handler: logs.ReopenableHandler) -> int:
-    """The engine process from attached memory to its exit code."""
+def serve(manifest: Manifest, keeper: KeeperEnd, log_handler: logs.ReopenableHandler) -> int:
+    """The engine process from the word on to its exit code."""
+    opening = manifest.opening
+    become_writer(opening.memory)
+    log_handler.reopen()  # it may have been moved while we waited
     engine = Engine(
-        manifest.opening,
-        manifest.config,
-        load=lambda: load(manifest.file or None, flags=manifest.flags),
+        opening, configured(manifest), load=lambda: load(manifest.file or None, flags=manifest.flags)
     )
-    return await engine.run(KeeperEnd(manifest.keeper, engine, log_handler).attend)
+
+    async def live() -> int:
+        keeper.attend(engine, log_handler)
+        return await engine.run(keeper.say_started)
+
+    code = uvloop.run(live())
+    if engine.release is not None:
+        resign_writer(opening.memory)
+        keeper.say_released()
+    return code
+
+
+def configured(manifest: Manifest) -> RelayConfig:
+    """The keeper's configuration for its first engine; for a later one what the last engine went by."""
+    return config_of(manifest.config or read_remembered(manifest.opening.memory).config)
 
 
 def main() -> int:
     """Exit code 0: ended as told."""
     with os.fdopen(int(os.environ.pop(MANIFEST_VARIABLE)), "rb") as file:
         manifest = decode_manifest(file.read())
-    config = manifest.config
+    keeper = KeeperEnd(int(sys.argv[1]))
+    config = configured(manifest)
     handler = logs.setup(config.log_level, config.log_format, config.log_file)
     try:
-        return uvloop.run(serve(manifest, handler))
+        return serve(manifest, keeper, handler) if keeper.wait() else 0
     except FastpathError as error:
         log.error("%s", error)  # noqa: TRY400 - its sentence says it all
         return error.exit_code

@@ -1,38 +1,47 @@
-"""The keeper: owns sockets and memory, starts the engine over them, starts another when it dies.
+"""The keeper: owns sockets and memory, starts engines over them, lets one go on where another ended.
 
 It never touches a datagram and knows nothing of routes or flows; it is small so that it need not change.
+What it does next is decided in `succession`; here are the processes, the sockets to them, and the signals.
 """
 
 import contextlib
 import logging
 import os
+import selectors
 import signal
-import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Final
 
+from fastpath.shard import LAYOUT_VERSION
+
 from pyfastpath import log as logs
-from pyfastpath.config import RelayConfig, load
-from pyfastpath.errors import ConfigError
-from pyfastpath.relay.opening import (
-    MANIFEST_VARIABLE,
-    RELOADED,
-    STARTED,
-    Manifest,
-    Opening,
-    followed,
-    open_relay,
+from pyfastpath.config import RelayConfig
+from pyfastpath.relay import memory, orders
+from pyfastpath.relay.child import Child
+from pyfastpath.relay.manifest import Manifest, plain_config
+from pyfastpath.relay.opening import Opening, open_relay
+from pyfastpath.relay.signals import Signals
+from pyfastpath.relay.succession import (
+    Adopt,
+    Command,
+    Dismiss,
+    End,
+    Kill,
+    Let,
+    Report,
+    Spawn,
+    Succession,
+    Tell,
+    Warn,
+    Word,
 )
 
 log = logging.getLogger("pyfastpath.keeper")
 
-SHORT_LIFE_S: Final = 1.0
-PAUSE_FIRST_S: Final = 0.1
-PAUSE_MAX_S: Final = 5.0
 NOT_STARTED: Final = 71  # in place of an engine's exit code; EX_OSERR
+LAST_WAIT_S: Final = 5.0  # at the end, for engines that wait
 AWAITED: Final = {
     signal.SIGTERM,
     signal.SIGINT,
@@ -49,19 +58,20 @@ def run(config: RelayConfig, *, file: str = "", flags: dict[str, str | list[str]
     SocketError or ConfigError when something cannot be opened.
     """
     handler = logs.setup(config.log_level, config.log_format, config.log_file)
-    # Blocked for good and collected by sigwait; the engine inherits the mask and keeps it.
-    signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
+    signals = Signals(AWAITED)
     opening = open_relay(config)
     try:
-        return Keeper(opening, config, file, flags or {}, handler).serve()
+        keeper = Keeper(opening, config, file, flags or {}, handler, signals)
+        with contextlib.closing(keeper):
+            return keeper.serve()
     finally:
-        opening.close()
+        signals.close()
         if config.admin_socket:
             Path(config.admin_socket).unlink(missing_ok=True)
 
 
 class Keeper:
-    """Waits for signals and for the death of its child, nothing else."""
+    """Waits for signals and for what engines say, and carries out what the succession decides."""
 
     def __init__(
         self,
@@ -70,108 +80,185 @@ class Keeper:
         file: str,
         flags: dict[str, str | list[str]],
         log_handler: logs.ReopenableHandler,
+        signals: Signals,
     ) -> None:
         self._opening = opening
         self._config = config
         self._file = file
         self._flags = flags
         self._log_handler = log_handler
-        self._has_started = False
-        self._short_lives = 0
-        self._stopping: signal.Signals | None = None
+        self._signals = signals
+        self._succession = Succession(LAYOUT_VERSION)
+        self._children: dict[int, Child] = {}
+        self._export = -1
+        self._made: memory.MemoryFds | None = None  # what a candidate on trial made from an export
+        self._code: int | None = None
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(signals, selectors.EVENT_READ)
 
     def serve(self) -> int:
         """Until the engine ends as told, or cannot start at all."""
-        while True:
-            began_s = time.monotonic()
-            code = self._live_one()
-            lived_s = time.monotonic() - began_s
-            if code == 0 or self._stopping is signal.SIGINT:
-                return 0
-            if not self._has_started and code > 0:
-                return code  # its log says why; another would fail in the same way
-            log.error("the engine ended (%s) after %.1f s: starting another", _fate(code), lived_s)
-            self._short_lives = self._short_lives + 1 if lived_s < SHORT_LIFE_S else 0
-            if self._short_lives > 1 and self._pause():
-                return 0
+        self._execute(self._succession.start(time.monotonic()))
+        while self._code is None:
+            deadline_s = self._succession.deadline_s
+            timeout_s = None if deadline_s is None else max(0.0, deadline_s - time.monotonic())
+            for key, _ in self._selector.select(timeout_s):
+                if key.fileobj is self._signals:
+                    self._take_signals()
+                else:
+                    self._hear(key.data)
+            now_s = time.monotonic()
+            if self._succession.deadline_s is not None and now_s >= self._succession.deadline_s:
+                self._execute(self._succession.timer(now_s))
+        return self._code
 
-    def _live_one(self) -> int:
-        """One engine from its start to its end; its exit code, negative for the signal that killed it."""
-        with contextlib.ExitStack() as undo:
+    def close(self) -> None:
+        """End what still waits, and close everything."""
+        for child in self._children.values():
+            child.close()
+        deadline_s = time.monotonic() + LAST_WAIT_S
+        for child in self._children.values():
             try:
-                ours, theirs = socket.socketpair()
-                undo.enter_context(ours)
-                engine = undo.enter_context(self._spawn(theirs))
-            except OSError as error:  # no process or descriptor left: flows wait for a better moment
-                log.error("no engine can be started: %s", error)  # noqa: TRY400 - its sentence says it all
-                return NOT_STARTED
-            code = self._attend(engine, ours)
-            self._hear(ours)
-        return code
+                child.process.wait(max(0.0, deadline_s - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+        self._selector.close()
+        self._opening.close()
 
-    def _spawn(self, theirs: socket.socket) -> "subprocess.Popen[bytes]":
-        """Start an engine, which gets `theirs`, its end of the socket between us."""
+    # ---- what happens --------------------------------------------------------------------------
+
+    def _take_signals(self) -> None:
+        for number in self._signals.take():
+            if number is signal.SIGCHLD:
+                self._bury()
+                continue
+            if number is signal.SIGHUP:
+                self._log_handler.reopen()
+            if number is signal.SIGUSR2:
+                self._execute(self._succession.upgrade(time.monotonic()))
+            else:
+                self._execute(self._succession.signalled(number))
+
+    def _bury(self) -> None:
+        """Whoever has ended: hear its last words, then see who goes on."""
+        for number, child in list(self._children.items()):
+            code = child.process.poll()
+            if code is None:
+                continue
+            self._unwatch(child)
+            while self._hear(number):
+                pass
+            child.close()
+            del self._children[number]
+            self._execute(self._succession.died(number, code, child.fate(code), time.monotonic()))
+
+    def _hear(self, number: int) -> bool:
+        """One message of an engine; False when there is none any more."""
+        child = self._children.get(number)
+        if child is None:
+            return False
+        heard = orders.receive_news(child.end)
+        if heard is None:  # it has ended, or is about to: SIGCHLD says so
+            self._unwatch(child)
+            return False
+        news, descriptors = heard
+        now_s = time.monotonic()
+        match news:
+            case orders.Ready():
+                self._execute(self._succession.ready(number, news.layout, news.version))
+            case orders.Started():
+                self._made = self._regions(descriptors)
+                self._execute(self._succession.started(number, now_s))
+            case orders.Released():
+                self._close_export()
+                self._export = descriptors[0] if descriptors else -1
+                self._execute(self._succession.released(number, self._export >= 0, now_s))
+            case orders.Upgrade():
+                self._execute(self._succession.upgrade(now_s))
+        return True
+
+    def _regions(self, descriptors: list[int]) -> memory.MemoryFds | None:
+        """The tables an engine made, in place of the relay's own."""
+        if not descriptors:
+            return None
+        return memory.MemoryFds(descriptors[0], tuple(descriptors[1:]), self._opening.memory.note)
+
+    # ---- what is to be done --------------------------------------------------------------------
+
+    def _execute(self, commands: list[Command]) -> None:
+        for command in commands:
+            match command:
+                case Spawn():
+                    self._spawn(command)
+                case Word():
+                    self._give_word(command)
+                case Let():
+                    self._say(command.number, orders.Release(export=command.export))
+                case Dismiss():
+                    self._dismiss(command.number)
+                case Kill():
+                    if command.number in self._children:
+                        self._children[command.number].process.kill()
+                case Tell():
+                    self._say(command.number, orders.Signalled(command.signal))
+                case Adopt():
+                    self._adopt()
+                case Report():
+                    (log.info if command.done else log.error)("upgrade: %s", command.text)
+                    self._say(command.number, orders.Upgraded(command.done, command.text))
+                case Warn():
+                    log.error("%s", command.text)
+                case End():
+                    self._code = command.code
+
+    def _spawn(self, command: Spawn) -> None:
         manifest = Manifest(
-            config=self._config,
             opening=self._opening,
-            keeper=theirs.fileno(),
+            config=plain_config(self._config) if command.first else None,
             file=self._file,
             flags=self._flags,
         )
-        with theirs, os.fdopen(os.memfd_create("fastpath-manifest"), "w+b") as told:
-            told.write(manifest.encode())
-            told.seek(0)
-            return subprocess.Popen(
-                [sys.executable, "-m", "pyfastpath.relay.engine"],
-                pass_fds=(*self._opening.descriptors(), theirs.fileno(), told.fileno()),
-                env={**os.environ, MANIFEST_VARIABLE: str(told.fileno())},
-                stdin=subprocess.DEVNULL,
-            )
-
-    def _attend(self, engine: "subprocess.Popen[bytes]", ours: socket.socket) -> int:
-        """Pass signals on until the engine ends; its exit code, negative for the signal that killed it."""
-        if self._stopping is not None:
-            ours.send(bytes([self._stopping]))  # the engine before died while it drained
-        while (code := engine.poll()) is None:
-            number = signal.Signals(signal.sigwait(AWAITED))
-            if number is signal.SIGCHLD:
-                continue
-            if number in (signal.SIGTERM, signal.SIGINT):
-                self._stopping = signal.SIGINT if self._stopping else number
-            if number is signal.SIGHUP:
-                self._log_handler.reopen()
-            with contextlib.suppress(BrokenPipeError):  # it has just died: the next turn finds out
-                ours.send(bytes([number]))
-        return code
-
-    def _pause(self) -> bool:
-        """An engine that dies at once over and over is given time; True when told to stop meanwhile."""
-        pause_s = min(PAUSE_MAX_S, PAUSE_FIRST_S * 2 ** (self._short_lives - 2))
-        until_s = time.monotonic() + pause_s
-        while (left_s := until_s - time.monotonic()) > 0:
-            found = signal.sigtimedwait(AWAITED, left_s)
-            if found is not None and found.si_signo in (signal.SIGTERM, signal.SIGINT):
-                return True
-        return False
-
-    def _hear(self, ours: socket.socket) -> None:
-        """What a dead engine had told: whether it started, and whether it had accepted a reload.
-
-        Only then is the file read again: the next engine goes by what this one went by, not by a file
-        somebody is just editing.
-        """
-        ours.setblocking(False)
-        news = b""
-        with contextlib.suppress(OSError):
-            news = ours.recv(1 << 16)
-        self._has_started |= STARTED in news
-        if RELOADED not in news:
-            return
         try:
-            self._config, _ = followed(self._config, load(self._file or None, flags=self._flags))
-        except ConfigError as error:
-            log.warning("the file has become unusable since the last reload, going by the old one: %s", error)
+            with self._signals.kept_from_children():
+                child = Child.spawn(manifest, self._opening.descriptors())
+        except OSError as error:  # no process or descriptor left: flows wait for a better moment
+            fate = f"no engine can be started: {error}"
+            self._execute(self._succession.died(command.number, NOT_STARTED, fate, time.monotonic()))
+            return
+        self._children[command.number] = child
+        self._selector.register(child.end, selectors.EVENT_READ, command.number)
 
+    def _give_word(self, command: Word) -> None:
+        descriptors = (self._export,) if command.imports else ()
+        self._say(command.number, orders.Go(), descriptors)
+        self._close_export()
 
-def _fate(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+    def _close_export(self) -> None:
+        if self._export >= 0:
+            os.close(self._export)
+            self._export = -1
+
+    def _adopt(self) -> None:
+        """Later engines work on the tables that the one of another layout has made."""
+        if self._made is not None:
+            old = self._opening.memory
+            self._opening = self._opening.over(self._made)
+            for fd in (old.shared, *old.shards):
+                os.close(fd)
+            self._made = None
+
+    def _dismiss(self, number: int) -> None:
+        child = self._children.get(number)
+        if child is not None:
+            self._unwatch(child)
+            child.close()
+
+    def _unwatch(self, child: Child) -> None:
+        with contextlib.suppress(KeyError, ValueError):  # once is enough
+            self._selector.unregister(child.end)
+
+    def _say(self, number: int, message: orders.Message, descriptors: tuple[int, ...] = ()) -> None:
+        child = self._children.get(number)
+        if child is not None:
+            orders.send(child.end, message, descriptors)

@@ -119,6 +119,20 @@ def map_region(fd: int) -> mmap.mmap:
         ) from error
 
 
+def become_writer(regions: MemoryFds) -> None:
+    """Wait until no other process works on these tables, and be the one that does.
+
+    The kernel lets go of a process's record locks (fcntl(2)) when its last thread is gone: an engine that is
+    being killed, or that outlives its keeper for a moment, is waited for.
+    """
+    fcntl.lockf(regions.shared, fcntl.LOCK_EX)
+
+
+def resign_writer(regions: MemoryFds) -> None:
+    """Let another process work on these tables."""
+    fcntl.lockf(regions.shared, fcntl.LOCK_UN)
+
+
 class Note:
     """A small record in keeper-owned memory that is replaced as a whole.
 

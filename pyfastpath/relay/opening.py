@@ -10,6 +10,7 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from itertools import accumulate
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -17,13 +18,10 @@ from pyfastpath.config import RelayConfig
 from pyfastpath.errors import ConfigError
 from pyfastpath.relay import memory, sockets
 from pyfastpath.relay.layout import LISTENERS
-from pyfastpath.types import Endpoint, Secret
+from pyfastpath.relay.memory import MemoryFds
+from pyfastpath.types import Endpoint
 
 log = logging.getLogger("pyfastpath.keeper")
-
-MANIFEST_VARIABLE = "PYFASTPATH_MANIFEST"
-STARTED = b"s"
-RELOADED = b"r"
 
 
 class ShardSockets(msgspec.Struct, frozen=True):
@@ -41,7 +39,7 @@ class ShardSockets(msgspec.Struct, frozen=True):
 class Opening(msgspec.Struct, frozen=True):
     """What one relay owns. listeners: the bound client addresses; *_fd: -1 when not configured."""
 
-    memory: memory.MemoryFds
+    memory: MemoryFds
     shards: tuple[ShardSockets, ...]
     listeners: tuple[str, ...]
     admin_unix: int = -1
@@ -53,46 +51,14 @@ class Opening(msgspec.Struct, frozen=True):
         http = [fd for fd in (self.admin_unix, self.admin_tcp, self.health) if fd >= 0]
         return (*self.memory.all(), *(fd for shard in self.shards for fd in shard.all()), *http)
 
+    def over(self, regions: MemoryFds) -> Self:
+        """The same sockets with other tables."""
+        return msgspec.structs.replace(self, memory=regions)
+
     def close(self) -> None:
         """Close every descriptor."""
         for fd in self.descriptors():
             os.close(fd)
-
-
-class Manifest(msgspec.Struct, frozen=True):
-    """What a keeper tells its engine.
-
-    keeper: a stream socket to it. It brings one byte for each signal the keeper got, and ends with the
-    keeper; the engine sends STARTED, and RELOADED for each reload it accepted. file, flags: where the
-    configuration came from.
-    """
-
-    config: RelayConfig
-    opening: Opening
-    keeper: int
-    file: str = ""
-    flags: dict[str, str | list[str]] = {}
-
-    def encode(self) -> bytes:
-        """As JSON, secrets included: only for the engine, never for a log."""
-        return msgspec.json.encode(self, enc_hook=_secret_out)
-
-
-def decode_manifest(data: bytes) -> Manifest:
-    """The inverse of Manifest.encode."""
-    return msgspec.json.decode(data, type=Manifest, dec_hook=_secret_in)
-
-
-def _secret_out(value: object) -> str:
-    if isinstance(value, Secret):
-        return value.value.hex()
-    raise NotImplementedError(type(value))
-
-
-def _secret_in(kind: type, value: str) -> Secret:
-    if kind is Secret:
-        return Secret(bytes.fromhex(value))
-    raise NotImplementedError(kind)
 
 
 def followed(old: RelayConfig, new: RelayConfig) -> tuple[RelayConfig, list[str]]:

@@ -12,7 +12,8 @@ import pytest
 
 from pyfastpath.config import RelayConfig
 from pyfastpath.errors import ConfigError, LayoutError
-from pyfastpath.relay.engine import WORKER_FAILED, Engine
+from pyfastpath.relay.engine import WORKER_FAILED, Engine, configured
+from pyfastpath.relay.manifest import Manifest
 from pyfastpath.relay.opening import Opening, open_relay
 from pyfastpath.relay.relay import Relay
 from tests.relay.conftest import MakeConfig
@@ -90,28 +91,25 @@ async def test_memory_of_another_layout_is_refused(opening: Opening, config: Rel
         Engine(opening, config)
 
 
-async def test_reload_reads_again_and_tells_the_keeper(opening: Opening, config: RelayConfig) -> None:
-    told: list[str] = []
+async def test_a_reload_is_what_the_next_engine_goes_by(opening: Opening, config: RelayConfig) -> None:
     engine = Engine(opening, config, load=lambda: msgspec.structs.replace(config, coalesce_us=1))
-    engine.on_reload = lambda: told.append("reloaded")
     task = await started(engine)
+    assert configured(Manifest(opening=opening)) == config
     assert engine.reload().changed == ["coalesce_us"]
-    assert told == ["reloaded"]
+    assert configured(Manifest(opening=opening)).coalesce_us == 1
     engine.stop()
     await task
 
 
-async def test_a_refused_reload_is_not_told(opening: Opening, config: RelayConfig) -> None:
+async def test_a_refused_reload_changes_nothing(opening: Opening, config: RelayConfig) -> None:
     def load() -> RelayConfig:
         raise ConfigError("no such key", key="x", where="relay.toml, line 3")
 
-    told: list[str] = []
     engine = Engine(opening, config, load=load)
-    engine.on_reload = lambda: told.append("reloaded")
     task = await started(engine)
     with pytest.raises(ConfigError, match="line 3"):
         engine.reload()
-    assert not told
+    assert configured(Manifest(opening=opening)) == config
     engine.stop()
     await task
 

@@ -283,12 +283,6 @@ def test_sigusr1_drains_and_the_api_ends_the_drain(relay: Relay) -> None:
     assert status(relay)["ready"]
 
 
-def test_sigusr2_says_that_there_is_no_upgrade(relay: Relay) -> None:
-    relay.process.send_signal(signal.SIGUSR2)
-    until(lambda: log_says(relay, "upgrade is not in this version"), "the answer")
-    assert answers(relay)
-
-
 def test_signals_to_both_processes_count_once(relay: Relay, server: socket.socket) -> None:
     """systemd and terminals signal the whole group: that must not be taken for a second SIGTERM."""
     relay.install("ufrag1", backend="a")

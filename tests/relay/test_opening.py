@@ -1,4 +1,4 @@
-"""Everything opened at once, or nothing; and what a keeper tells its engine."""
+"""Everything opened at once, or nothing."""
 
 import os
 import socket
@@ -9,8 +9,6 @@ import pytest
 from pyfastpath.errors import ConfigError, SocketError
 from pyfastpath.relay import sockets
 from pyfastpath.relay.opening import (
-    Manifest,
-    decode_manifest,
     descriptors_of,
     followed,
     open_relay,
@@ -19,7 +17,7 @@ from pyfastpath.relay.opening import (
 from pyfastpath.tools.ports import free_port
 from pyfastpath.types import Endpoint
 from tests.relay.conftest import MakeConfig
-from tests.support.plain_call import endpoint_text, udp_end
+from tests.support.plain_call import endpoint_text
 
 
 def descriptors() -> int:
@@ -128,18 +126,3 @@ def test_what_an_opened_relay_can_follow(make_config: MakeConfig) -> None:
     effective, fixed = followed(old, new)
     assert set(fixed) == {"shards", "trunk_port"}
     assert (effective.shards, effective.trunk_port, effective.coalesce_us) == (2, 0, 9)
-
-
-def test_a_manifest_reaches_the_engine_with_its_secrets(make_config: MakeConfig) -> None:
-    config = make_config(
-        token_keys=["3:" + "ab" * 16],
-        trunk_keys=["1:" + "cd" * 16],
-        trunk_key_id="1",
-        backends=["a=127.0.0.1:1"],
-    )
-    with udp_end():
-        opening = open_relay(config)
-    manifest = Manifest(config=config, opening=opening, keeper=9, file="relay.toml", flags={"spin": "false"})
-    assert decode_manifest(manifest.encode()) == manifest
-    assert "ab" * 16 not in repr(manifest)
-    opening.close()

@@ -1,0 +1,349 @@
+"""Which engine serves, which one comes next: the keeper's decisions, without a process or a clock.
+
+At any time one engine *serves*. Another one *stands by*: it has imported everything and waits for the word,
+so that a crash costs milliseconds and not the start of an interpreter. During an upgrade a *candidate*,
+started from what is installed by then, waits in the same way; when it is ready the serving engine is asked to
+release the tables, and the candidate takes them over *on trial*. Whatever goes wrong before it forwards, the
+engine that stands by, of the old version, goes on.
+
+    serving ──dies──▶ standby goes
+    serving ──upgrade──▶ candidate warms up ──ready──▶ serving releases ──▶ candidate goes ──started──▶ serves
+                                │ dies, or takes too long        │ dies, or takes too long
+                                ▼                                ▼
+                         refused: serving goes on          standby goes, and the upgrade has failed
+
+Events are methods; each gives the commands to carry out, in order. `deadline_s` says when `timer` is due.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+SHORT_LIFE_S: Final = 1.0
+PAUSE_FIRST_S: Final = 0.1
+PAUSE_MAX_S: Final = 5.0
+WARM_UP_S: Final = 30.0  # for a candidate, from its start until it is ready
+RELEASE_S: Final = 15.0  # for the serving engine, to finish its batch and write its export
+TRIAL_S: Final = 30.0  # for a candidate, from the word until it forwards
+PROBATION_S: Final = 10.0  # so long the engine of the old version stands by after an upgrade
+
+
+@dataclass(frozen=True, slots=True)
+class Spawn:
+    """Start an engine. first: its configuration is the keeper's; later ones go by what the last one left."""
+
+    number: int
+    first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """Tell an engine to take over. imports: with the export that the last one released."""
+
+    number: int
+    imports: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Let:
+    """Ask an engine to release the tables."""
+
+    number: int
+    export: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dismiss:
+    """An engine that waits is not wanted any more."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """An engine takes too long."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Pass a signal on."""
+
+    number: int
+    signal: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """The tables an engine made from an export are the relay's from now on."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How an upgrade ended: to the log, and to the engine that serves now."""
+
+    number: int
+    done: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Warn:
+    """For the log."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The keeper's work is done."""
+
+    code: int
+
+
+Command: TypeAlias = Spawn | Word | Let | Dismiss | Kill | Tell | Adopt | Report | Warn | End
+
+
+@dataclass(slots=True)
+class _Upgrade:
+    """One under way. phase: warming, releasing, trial."""
+
+    candidate: int
+    deadline_s: float
+    phase: str = "warming"
+    version: str = ""
+    layout: int = 0
+
+
+class Succession:
+    """One keeper's engines, by number."""
+
+    def __init__(self, layout: int) -> None:
+        """layout: of the tables as the keeper formatted them."""
+        self.layout = layout
+        self.serving: int | None = None
+        self.standby: int | None = None
+        self.deadline_s: float | None = None
+        self._upgrade: _Upgrade | None = None
+        self._numbers = 0
+        self._has_started = False
+        self._began_s = 0.0
+        self._short_lives = 0
+        self._standby_deaths = 0
+        self._stopping: signal.Signals | None = None
+        self._resume_s: float | None = None  # when the next engine goes, after a pause
+        self._spawn_s: float | None = None  # when the next standby is started
+        self._probation_s: float | None = None
+
+    # ---- events --------------------------------------------------------------------------------
+
+    def start(self, now_s: float) -> list[Command]:
+        """The keeper has opened everything."""
+        return self._settled(self._go_on(now_s))
+
+    def ready(self, number: int, layout: int, version: str) -> list[Command]:
+        """An engine has imported everything."""
+        done: list[Command] = []
+        upgrade = self._upgrade
+        is_candidate = upgrade is not None and (upgrade.candidate, upgrade.phase) == (number, "warming")
+        if upgrade is not None and is_candidate and self.serving is not None:
+            upgrade.phase, upgrade.version, upgrade.layout = "releasing", version, layout
+            upgrade.deadline_s += RELEASE_S
+            done = [Let(self.serving, export=layout != self.layout)]
+        elif number == self.standby and layout != self.layout:
+            self.standby = None
+            text = f"version {version}, installed meanwhile, has tables of another layout: nobody stands by"
+            done = [Warn(f"{text} until an upgrade (pyfastpath ctl upgrade)"), Dismiss(number)]
+        elif number == self.standby:
+            self._standby_deaths = 0
+        return self._settled(done)
+
+    def started(self, number: int, now_s: float) -> list[Command]:
+        """An engine forwards."""
+        if number != self.serving:
+            return []
+        self._has_started = True
+        done: list[Command] = []
+        upgrade, self._upgrade = self._upgrade, None
+        if upgrade is not None and upgrade.candidate == number:
+            done.append(Report(number, True, f"version {upgrade.version} serves"))
+            if upgrade.layout != self.layout:
+                self.layout = upgrade.layout
+                done += [Adopt(number), *self._dismiss_standby()]
+            else:
+                self._probation_s = now_s + PROBATION_S
+        else:
+            self._upgrade = upgrade
+        if self.standby is None and self._stopping is None:
+            self._spawn_s = now_s
+            done += self.timer(now_s)
+        return self._settled(done)
+
+    def released(self, number: int, has_export: bool, now_s: float) -> list[Command]:
+        """An engine has let the tables go."""
+        upgrade = self._upgrade
+        if number != self.serving or upgrade is None or upgrade.phase != "releasing":
+            return []
+        if upgrade.candidate == 0:
+            return self._settled(self._failed("the installed version ended before it could take over", now_s))
+        needs_export = upgrade.layout != self.layout
+        if needs_export and not has_export:
+            return self._settled(self._failed("the running engine could not export its tables", now_s))
+        return self._settled(self._try(upgrade, needs_export, now_s))
+
+    def died(self, number: int, code: int, fate: str, now_s: float) -> list[Command]:
+        """An engine has ended. code: negative for the signal that killed it; fate: the same in words."""
+        upgrade = self._upgrade
+        if number == self.standby:
+            self.standby = None
+            self._standby_deaths += 1
+            if self._stopping is None:
+                self._spawn_s = now_s + _pause_s(self._standby_deaths)
+            done: list[Command] = [Warn(f"the engine that stands by ended ({fate})")]
+        elif number == self.serving:
+            done = self._serving_died(code, fate, now_s)
+        elif upgrade is not None and number == upgrade.candidate:
+            done = self._candidate_died(upgrade, fate)
+        else:
+            done = []
+        return self._settled(done)
+
+    def signalled(self, number: signal.Signals) -> list[Command]:
+        """SIGTERM, SIGINT, SIGHUP or SIGUSR1 came."""
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._stopping = signal.SIGINT if self._stopping else number
+            self._spawn_s = None
+            if self.serving is None:
+                return [End(0)]
+        return [] if self.serving is None else [Tell(self.serving, number)]
+
+    def upgrade(self, now_s: float) -> list[Command]:
+        """SIGUSR2 came, or an operator asked."""
+        refusal = ""
+        if self._upgrade is not None:
+            refusal = "an upgrade is under way already"
+        elif self._stopping is not None:
+            refusal = "the relay is stopping"
+        elif self.serving is None or not self._has_started:
+            refusal = "no engine serves: try again in a moment"
+        if refusal:
+            return [Report(self.serving or 0, False, refusal)]
+        self._numbers += 1
+        self._upgrade = _Upgrade(self._numbers, now_s + WARM_UP_S)
+        return self._settled([Spawn(self._numbers)])
+
+    def timer(self, now_s: float) -> list[Command]:
+        """`deadline_s` is over."""
+        done: list[Command] = []
+        if self._resume_s is not None and now_s >= self._resume_s:
+            self._resume_s = None
+            done += self._go_on(now_s)
+        if self._spawn_s is not None and now_s >= self._spawn_s:
+            self._spawn_s = None
+            if self.standby is None:
+                done.append(self._spawn_standby())
+        if self._probation_s is not None and now_s >= self._probation_s:
+            self._probation_s = None
+            done += [*self._dismiss_standby(), self._spawn_standby()]
+        upgrade = self._upgrade
+        if upgrade is not None and now_s >= upgrade.deadline_s:
+            upgrade.deadline_s = float("inf")  # its death, awaited now, says the rest
+            late = self.serving if upgrade.phase == "releasing" else upgrade.candidate
+            done += [Warn(f"upgrade: engine {late} takes too long while {upgrade.phase}"), Kill(late or 0)]
+        return self._settled(done)
+
+    # ---- decisions -----------------------------------------------------------------------------
+
+    def _serving_died(self, code: int, fate: str, now_s: float) -> list[Command]:
+        upgrade, lived_s = self._upgrade, now_s - self._began_s
+        self.serving = None
+        if upgrade is not None and upgrade.phase != "warming":
+            return self._died_in_upgrade(upgrade, fate, now_s)
+        if code == 0 or self._stopping is signal.SIGINT:
+            return [End(0)]
+        if not self._has_started and code > 0:
+            return [End(code)]  # its log says why; another would fail in the same way
+        warning = Warn(f"the engine ended ({fate}) after {lived_s:.1f} s: another goes on")
+        self._short_lives = self._short_lives + 1 if lived_s < SHORT_LIFE_S else 0
+        if self._short_lives > 1:
+            self._resume_s = now_s + _pause_s(self._short_lives - 1)
+            return [warning]
+        return [warning, *self._go_on(now_s)]
+
+    def _died_in_upgrade(self, upgrade: _Upgrade, fate: str, now_s: float) -> list[Command]:
+        """The candidate on trial, or the old engine while it released."""
+        if upgrade.phase == "trial":
+            return self._failed(f"version {upgrade.version} ended at its start ({fate})", now_s)
+        if upgrade.layout != self.layout:
+            return self._failed(f"the running engine ended ({fate}) before it had exported", now_s)
+        warning = Warn(f"the engine ended ({fate}) while it released")  # it held nothing the memory does not
+        return [warning, *self._try(upgrade, False, now_s)]
+
+    def _candidate_died(self, upgrade: _Upgrade, fate: str) -> list[Command]:
+        """Before it was given the word."""
+        text = f"the installed version ended ({fate}) before it could take over"
+        if upgrade.phase == "releasing":  # the serving engine lets go already: see `released`
+            upgrade.layout, upgrade.candidate = -1, 0
+            return [Warn(text)]
+        self._upgrade = None
+        return [Report(self.serving or 0, False, text + ": the running one goes on")]
+
+    def _try(self, upgrade: _Upgrade, imports: bool, now_s: float) -> list[Command]:
+        """The tables are free: the candidate gets them."""
+        upgrade.phase, upgrade.deadline_s = "trial", now_s + TRIAL_S
+        self.serving, self._began_s = upgrade.candidate, now_s
+        return [Word(upgrade.candidate, imports=imports), *self._told_to_stop(upgrade.candidate)]
+
+    def _failed(self, text: str, now_s: float) -> list[Command]:
+        """After the serving engine had let go: the one that stands by, of the old version, goes on."""
+        upgrade, self._upgrade, self.serving = self._upgrade, None, None
+        gone = (
+            [Dismiss(upgrade.candidate)]
+            if upgrade and upgrade.phase == "releasing" and upgrade.candidate
+            else []
+        )
+        done = [*gone, *self._go_on(now_s)]
+        return [*done, Report(self.serving or 0, False, text + ": the old version goes on")]
+
+    def _go_on(self, now_s: float) -> list[Command]:
+        """The next engine serves: the one that stands by, else a new one."""
+        number, self.standby = self.standby, None
+        done: list[Command] = []
+        if number is None:
+            self._numbers += 1
+            number = self._numbers
+            done.append(Spawn(number, first=not self._has_started))
+        self.serving, self._began_s, self._probation_s = number, now_s, None
+        return [*done, Word(number), *self._told_to_stop(number)]
+
+    def _told_to_stop(self, number: int) -> list[Command]:
+        """The engine before died while it drained: this one drains on."""
+        return [] if self._stopping is None else [Tell(number, self._stopping)]
+
+    def _spawn_standby(self) -> Spawn:
+        self._numbers += 1
+        self.standby = self._numbers
+        return Spawn(self.standby)
+
+    def _dismiss_standby(self) -> list[Command]:
+        number, self.standby = self.standby, None
+        return [] if number is None else [Dismiss(number)]
+
+    def _settled(self, done: list[Command]) -> list[Command]:
+        """Before an event gives its commands: when is `timer` due?"""
+        due = [self._resume_s, self._spawn_s, self._probation_s]
+        if self._upgrade is not None:
+            due.append(self._upgrade.deadline_s)
+        times = [at for at in due if at is not None and at != float("inf")]
+        self.deadline_s = min(times, default=None)
+        return done
+
+
+def _pause_s(deaths: int) -> float:
+    """Engines that die at once, over and over, are given time."""
+    return min(PAUSE_MAX_S, PAUSE_FIRST_S * 2.0 ** (deaths - 1))

@@ -1,0 +1,284 @@
+"""Which engine comes next: told as stories, in numbers of engines and seconds that no clock counts."""
+
+import random
+import signal
+
+import pytest
+
+from pyfastpath.relay.succession import (
+    PROBATION_S,
+    RELEASE_S,
+    TRIAL_S,
+    WARM_UP_S,
+    Adopt,
+    Command,
+    Dismiss,
+    End,
+    Kill,
+    Let,
+    Report,
+    Spawn,
+    Succession,
+    Tell,
+    Warn,
+    Word,
+)
+
+
+def without_warnings(commands: list[Command]) -> list[Command]:
+    return [command for command in commands if not isinstance(command, Warn)]
+
+
+def serving() -> Succession:
+    """Engine 1 serves since second 0, engine 2 stands by."""
+    made = Succession(layout=1)
+    assert made.start(0) == [Spawn(1, first=True), Word(1)]
+    assert made.ready(1, 1, "1.0") == []
+    assert made.started(1, 0) == [Spawn(2)]
+    assert made.ready(2, 1, "1.0") == []
+    return made
+
+
+def test_the_one_that_stands_by_goes_on_and_another_stands_by() -> None:
+    relay = serving()
+    assert without_warnings(relay.died(1, -9, "SIGKILL", 60)) == [Word(2)]
+    assert relay.started(2, 60) == [Spawn(3)]
+    assert (relay.serving, relay.standby) == (2, 3)
+
+
+def test_without_one_that_stands_by_a_new_one_is_started() -> None:
+    relay = Succession(layout=1)
+    relay.start(0)
+    assert without_warnings(relay.died(1, -11, "SIGSEGV", 5)) == [Spawn(2, first=True), Word(2)]
+
+
+def test_a_first_engine_that_cannot_start_ends_the_relay_with_its_code() -> None:
+    relay = Succession(layout=1)
+    relay.start(0)
+    assert relay.died(1, 4, "exit code 4", 1) == [End(4)]
+
+
+def test_an_engine_that_ended_as_told_ends_the_relay() -> None:
+    relay = serving()
+    assert relay.signalled(signal.SIGTERM) == [Tell(1, signal.SIGTERM)]
+    assert relay.died(1, 0, "exit code 0", 9) == [End(0)]
+
+
+def test_an_engine_that_dies_while_it_drains_is_followed_by_one_that_drains_on() -> None:
+    relay = serving()
+    relay.signalled(signal.SIGTERM)
+    assert without_warnings(relay.died(1, -9, "SIGKILL", 60)) == [Word(2), Tell(2, signal.SIGTERM)]
+    assert relay.started(2, 61) == []  # nobody stands by at the end
+    assert relay.signalled(signal.SIGTERM) == [Tell(2, signal.SIGTERM)]
+    assert relay.died(2, -9, "SIGKILL", 62) == [End(0)]  # the second SIGTERM means now
+
+
+def test_short_lives_in_a_row_cost_ever_longer_pauses() -> None:
+    relay, now, pauses = serving(), 100.0, []
+    for number in range(1, 9):
+        done = without_warnings(relay.died(number, -11, "SIGSEGV", now))
+        if not done:
+            assert relay.serving is None
+            assert relay.deadline_s is not None
+            pauses.append(round(relay.deadline_s - now, 3))
+            now = relay.deadline_s
+            done = relay.timer(now)
+        assert done == [Word(number + 1)]
+        assert relay.started(number + 1, now) == [Spawn(number + 2)]
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
+
+
+def test_a_signal_to_end_during_a_pause_ends_the_relay() -> None:
+    relay = serving()
+    for number in (1, 2):
+        relay.died(number, -11, "SIGSEGV", 0.5)
+        relay.started(number + 1, 0.5)
+    assert relay.serving is None or relay.died(relay.serving, -11, "SIGSEGV", 0.6)
+    assert relay.signalled(signal.SIGTERM) == [End(0)]
+
+
+def test_one_that_stands_by_and_dies_is_replaced_after_a_pause() -> None:
+    relay = serving()
+    assert without_warnings(relay.died(2, 1, "exit code 1", 10)) == []
+    assert relay.deadline_s == 10.1
+    assert relay.timer(10.1) == [Spawn(3)]
+    assert without_warnings(relay.died(3, 1, "exit code 1", 11)) == []
+    assert relay.deadline_s == 11.2
+
+
+def test_a_standby_of_another_layout_is_sent_away_until_an_upgrade() -> None:
+    relay = serving()
+    relay.died(1, -9, "SIGKILL", 60)
+    relay.started(2, 60)
+    assert without_warnings(relay.ready(3, 2, "2.0")) == [Dismiss(3)]
+    assert relay.standby is None
+    assert relay.deadline_s is None
+    assert relay.died(3, 0, "exit code 0", 61) == []
+
+
+# ---- upgrades --------------------------------------------------------------------------------------
+
+
+def upgrading(layout: int = 1) -> Succession:
+    """The old engine, 1, has been asked to release; 2 stands by; 3 is the candidate."""
+    relay = serving()
+    assert relay.upgrade(10) == [Spawn(3)]
+    assert relay.ready(3, layout, "2.0") == [Let(1, export=layout != 1)]
+    return relay
+
+
+def test_an_upgrade_of_the_same_layout() -> None:
+    relay = upgrading()
+    assert relay.released(1, False, 11) == [Word(3)]
+    assert relay.died(1, 0, "exit code 0", 11) == []
+    assert relay.started(3, 11) == [Report(3, True, "version 2.0 serves")]
+    assert (relay.serving, relay.standby) == (3, 2)
+    # The old version stands by for a while, then one of the new version does.
+    assert relay.deadline_s == 11 + PROBATION_S
+    assert relay.timer(11 + PROBATION_S) == [Dismiss(2), Spawn(4)]
+    assert relay.died(2, 0, "exit code 0", 30) == []
+
+
+def test_a_new_version_that_dies_soon_is_followed_by_the_old_one() -> None:
+    relay = upgrading()
+    relay.released(1, False, 11)
+    relay.started(3, 11)
+    assert without_warnings(relay.died(3, -11, "SIGSEGV", 15)) == [Word(2)]
+
+
+def test_an_upgrade_to_another_layout() -> None:
+    relay = upgrading(layout=2)
+    assert relay.released(1, True, 11) == [Word(3, imports=True)]
+    assert relay.started(3, 11) == [Report(3, True, "version 2.0 serves"), Adopt(3), Dismiss(2), Spawn(4)]
+    assert relay.layout == 2
+    assert relay.ready(4, 2, "2.0") == []
+
+
+def test_an_installed_version_that_cannot_be_imported_is_refused() -> None:
+    relay = serving()
+    relay.upgrade(10)
+    (report,) = relay.died(3, 1, "exit code 1", 11)
+    assert isinstance(report, Report)
+    assert (report.number, report.done) == (1, False)
+    assert "ended (exit code 1) before it could take over: the running one goes on" in report.text
+    assert (relay.serving, relay.standby) == (1, 2)
+
+
+@pytest.mark.parametrize("layout", [1, 2])
+def test_a_version_that_crashes_at_its_start_gives_way_to_the_old_one(layout: int) -> None:
+    relay = upgrading(layout)
+    relay.released(1, layout == 2, 11)
+    word, report = relay.died(3, -11, "SIGSEGV", 12)
+    assert word == Word(2)
+    assert isinstance(report, Report)
+    assert (report.number, report.done) == (2, False)
+    assert report.text == "version 2.0 ended at its start (SIGSEGV): the old version goes on"
+    assert relay.layout == 1
+    assert relay.started(2, 12) == [Spawn(4)]
+
+
+def test_an_engine_that_dies_while_it_releases_costs_nothing() -> None:
+    relay = upgrading()
+    assert without_warnings(relay.died(1, -9, "SIGKILL", 11)) == [Word(3)]
+
+
+def test_without_its_export_another_layout_cannot_go_on() -> None:
+    relay = upgrading(layout=2)
+    dismissed, word, report = without_warnings(relay.died(1, -9, "SIGKILL", 11))
+    assert (dismissed, word) == (Dismiss(3), Word(2))
+    assert isinstance(report, Report)
+    assert not report.done
+    relay = upgrading(layout=2)
+    assert without_warnings(relay.released(1, False, 11))[:2] == [Dismiss(3), Word(2)]
+
+
+def test_a_candidate_that_dies_while_the_old_one_releases() -> None:
+    relay = upgrading()
+    assert without_warnings(relay.died(3, 1, "exit code 1", 11)) == []
+    word, report = relay.released(1, False, 12)
+    assert word == Word(2)
+    assert isinstance(report, Report)
+    assert not report.done
+
+
+def test_whoever_takes_too_long_is_killed() -> None:
+    relay = serving()
+    relay.upgrade(10)
+    assert relay.deadline_s == 10 + WARM_UP_S
+    assert without_warnings(relay.timer(10 + WARM_UP_S)) == [Kill(3)]
+    relay = upgrading()
+    assert relay.deadline_s == 10 + WARM_UP_S + RELEASE_S
+    assert without_warnings(relay.timer(relay.deadline_s)) == [Kill(1)]
+    relay = upgrading()
+    relay.released(1, False, 11)
+    assert relay.deadline_s == 11 + TRIAL_S
+    assert without_warnings(relay.timer(relay.deadline_s)) == [Kill(3)]
+
+
+def test_a_second_upgrade_has_to_wait() -> None:
+    relay = serving()
+    relay.upgrade(10)
+    assert relay.upgrade(11) == [Report(1, False, "an upgrade is under way already")]
+    stopping = serving()
+    stopping.signalled(signal.SIGTERM)
+    assert stopping.upgrade(12) == [Report(1, False, "the relay is stopping")]
+
+
+def test_signals_during_an_upgrade_reach_whoever_serves() -> None:
+    relay = upgrading()
+    assert relay.signalled(signal.SIGTERM) == [Tell(1, signal.SIGTERM)]
+    assert relay.released(1, False, 11) == [Word(3), Tell(3, signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_happens_somebody_serves_or_is_about_to(seed: int) -> None:
+    """Random events, those of engines that are alive: never two with the word, never nobody for good."""
+    chance = random.Random(seed)
+    relay, now = Succession(layout=1), 0.0
+    alive: dict[int, str] = {}  # number -> waiting, told, released
+    ended = False
+
+    def carry_out(commands: list[Command]) -> None:
+        nonlocal ended
+        for command in commands:
+            match command:
+                case Spawn():
+                    alive[command.number] = "waiting"
+                case Word():
+                    assert alive[command.number] == "waiting"
+                    assert "told" not in alive.values(), "two engines have the word"
+                    alive[command.number] = "told"
+                case Dismiss() | Kill():
+                    carry_out(die(command.number))
+                case End():
+                    ended = True
+
+    def die(number: int) -> list[Command]:
+        if number not in alive:
+            return []
+        del alive[number]
+        return relay.died(number, chance.choice([-9, -11, 1]), "killed", now)
+
+    carry_out(relay.start(now))
+    carry_out(relay.started(1, now))
+    for _ in range(2000):
+        now += chance.random() * chance.choice([0.01, 1, 20])
+        if relay.deadline_s is not None and now >= relay.deadline_s:
+            carry_out(relay.timer(now))
+        number = chance.choice(list(alive)) if alive else 0
+        match chance.randrange(6):
+            case 0:
+                carry_out(die(number))
+            case 1:
+                carry_out(relay.upgrade(now))
+            case 2 if alive.get(number) == "waiting":
+                carry_out(relay.ready(number, chance.choice([1, 1, 2]), "2.0"))
+            case 3 if alive.get(number) == "told":
+                carry_out(relay.started(number, now))
+            case 4 if alive.get(number) == "told" and relay.serving == number:
+                alive[number] = "released"
+                carry_out(relay.released(number, chance.random() < 0.8, now))
+                if alive.get(number) == "released" and relay.serving == number:
+                    alive[number] = "told"  # nobody had asked it
+        assert not ended
+        assert relay.serving in alive or relay.deadline_s is not None, "nobody will serve"
