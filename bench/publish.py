@@ -56,7 +56,7 @@ def section(result: Result, path: Path, relative_to: Path) -> str:
     )
     return (
         "Forwarded datagrams per CPU second of the relay, ours over theirs; each range is over "
-        f"{topologies}.\n\n{headline(result)}\n"
+        f"{topologies}, as far as both relays gave a valid figure there.\n\n{headline(result)}\n"
         f"Measured {result['date'][:10]} at commit {result['commit']} on {machine['cpu']}, "
         f"{machine['cpus']} CPUs{' (virtual)' if machine['hypervisor'] else ''}, "
         f"Linux {machine['kernel']}, one worker each; [every figure]({base}.md).\n\n{links}\n"

@@ -107,14 +107,14 @@ PYFASTPATH_FLOORS = [
     "signalling.app",
     "signalling.gateway",
     "tools.admin tools.children tools.doctor tools.edge tools.flag_values tools.flags tools.gate tools.junit "
-    "tools.interrupts tools.machine tools.pcap tools.ports tools.relay_numbers tools.replay.calls "
-    "tools.replay.feeding tools.replay.rewrite tools.settings tools.tokens tools.tones",
+    "tools.interrupts tools.machine tools.pcap tools.ports tools.progress tools.relay_numbers "
+    "tools.replay.calls tools.replay.feeding tools.replay.rewrite tools.settings tools.tokens tools.tones",
     "tools.live_relay tools.replay.casting tools.replay.credentials tools.replay.names tools.replay.report",
     "tools.replay.options tools.replay.tape",
     "tools.top.readings",
     "tools.top.panels",
     "tools.capture",
-    "tools.bench.cpu tools.bench.frames tools.bench.latency tools.bench.options tools.bench.progress",
+    "tools.bench.cpu tools.bench.frames tools.bench.latency tools.bench.options",
     "tools.bench.figures tools.bench.streams",
     "tools.bench.meter tools.bench.report tools.bench.threads",
     "tools.bench.load",

@@ -40,8 +40,8 @@ def main() -> None:
     if left_out:
         raise SystemExit(left_out[0])
     title = f"# Leaves and tables, {began:%Y-%m-%d}, commit {version}\n\n"
-    against = f"Before: {earlier.stem}. " if earlier else ""
-    text = f"{title}{machine['cpu']}, {machine['kernel']}. {against}\n\n{compare(found, before['median_ns'])}"
+    against = f" Before: {earlier.stem}, on {before['machine']['cpu']}." if earlier else ""
+    text = f"{title}{machine['cpu']}, {machine['kernel']}.{against}\n\n{compare(found, before['median_ns'])}"
     result = {"date": began.isoformat(), "commit": version, "machine": machine, "median_ns": found}
     path = arguments.results / f"micro-{began:%Y-%m-%d}-{version}.json"
     arguments.results.mkdir(parents=True, exist_ok=True)

@@ -52,7 +52,7 @@ class Gate:
     limit: float
 
     def __str__(self) -> str:
-        return f"{self.name}{self.comparison}{self.limit:g}"
+        return f"{self.name}{self.comparison}{self.limit:.15g}"  # 2000000, as it was written
 
     def judge(self, figures: Mapping[str, float | None]) -> Judgement:
         """Look at the figures of a run; None, NaN or missing means that it was not measured."""

@@ -100,6 +100,7 @@ def arrives_unchanged(peer, running, generator, sink):
         return True
 
 
+@pytest.mark.timeout(400)  # the first `go build` of a machine compiles the standard library
 @pytest.mark.parametrize("name", sorted(PEERS))
 def test_a_peer_brings_everything_both_ways_unchanged_and_to_its_client(name):
     with open_through(PEERS[name], UFRAGS) as (running, generator, sink, confirmed):

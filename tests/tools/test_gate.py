@@ -76,6 +76,11 @@ def test_a_judgement_is_a_sentence():
     assert str(second) == "loss is 0: would fail at loss>0.001"
 
 
+def test_a_limit_is_told_in_full():
+    for text in ("p99_us>2000000", "loss>0.001", "pps<1234567.5"):
+        assert str(parse_gate(text)) == text
+
+
 def test_another_tool_has_its_own_figures():
     assert parse_gate("corrupted>0", {"corrupted": "changed on the way"}).name == "corrupted"
     with pytest.raises(ConfigError, match=r"no figure 'pps'\. Known: corrupted\."):

@@ -84,8 +84,8 @@ def bench(**given: Any) -> None:
     options = read_options(Flags(**flags))
     # The data plane is loaded by whoever measures, not by every command.
     from pyfastpath.tools.bench.output import Files, finish
-    from pyfastpath.tools.bench.progress import Progress
     from pyfastpath.tools.bench.run import run
+    from pyfastpath.tools.progress import Progress
 
     files = Files(**{name: value for name, value in given.items() if name not in names})
     files.check()

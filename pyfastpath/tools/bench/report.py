@@ -69,7 +69,7 @@ def _rates(rows: Sequence[Row], kind: str) -> str:
     rates = {row.mode: getattr(row, kind)[0].rate_pps for row in rows if getattr(row, kind)}
     if not rates:
         return ""
-    return ", at " + ", ".join(f"{rate / 1000:,.3g} k/s {mode}" for mode, rate in rates.items())
+    return ", at " + ", ".join(f"{_thousands(rate)} k/s {mode}" for mode, rate in rates.items())
 
 
 def table(rows: Sequence[Row]) -> list[str]:
@@ -214,6 +214,13 @@ def _rate(options: Options) -> str:
 def _size(size_bytes: int, spread_bytes: int, share: float) -> str:
     spread = f" ± {spread_bytes}" if spread_bytes else ""
     return f"{size_bytes}{spread} bytes" + (f" ({share:.0%})" if share < 1 else "")
+
+
+def _thousands(rate_pps: int) -> str:
+    """`5,000`, `45.6`, `0.01`: never in powers of ten."""
+    if rate_pps < 1000:
+        return f"{rate_pps / 1000:g}"
+    return f"{rate_pps / 1000:,.1f}".removesuffix(".0")
 
 
 def _share(half: float, value: float) -> str:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pyfastpath.tools.bench.cpu import Division, divide, pinned
 from pyfastpath.tools.bench.figures import Row
 from pyfastpath.tools.bench.options import Options
-from pyfastpath.tools.bench.progress import Progress
 from pyfastpath.tools.bench.survey import survey
 from pyfastpath.tools.bench.workload import workload
+from pyfastpath.tools.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from pyfastpath.tools.bench.figures import Row, Sample
 from pyfastpath.tools.bench.load import Load
 from pyfastpath.tools.bench.meter import Work
 from pyfastpath.tools.bench.options import Options
-from pyfastpath.tools.bench.progress import Progress
 from pyfastpath.tools.bench.relays import Path, no_relay, of_our_own
 from pyfastpath.tools.bench.sessions import aim, open_sessions
+from pyfastpath.tools.progress import Progress
 
 NO_RELAY: Final = "no relay"
 PATHS: Final = (NO_RELAY, "plain", "trunk")

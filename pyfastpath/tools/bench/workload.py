@@ -14,9 +14,9 @@ from pyfastpath.tools.bench.load import Load
 from pyfastpath.tools.bench.meter import Glance, Work
 from pyfastpath.tools.bench.opening import measure_opening
 from pyfastpath.tools.bench.options import Options
-from pyfastpath.tools.bench.progress import Progress
 from pyfastpath.tools.bench.relays import Path, no_relay, of_our_own, with_admin, with_tokens
 from pyfastpath.tools.bench.sessions import aim, check_confirmed, open_sessions
+from pyfastpath.tools.progress import Progress
 
 OWN_S: Final = 1.0
 OWN_WARMUP_S: Final = 0.3

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from pyfastpath.errors import ConfigError, SocketError
 from pyfastpath.tools import flags as flag
 from pyfastpath.tools.interrupts import interruptible
 from pyfastpath.tools.junit import junit
+from pyfastpath.tools.progress import Progress
 from pyfastpath.tools.replay.options import Flags, read_flags
 from pyfastpath.tools.replay.report import Outcome, to_cases, to_document, to_text
 
@@ -109,14 +109,12 @@ def _play(flags: Flags, files: Mapping[str, Path | None]) -> Outcome:
     # The data plane is loaded by whoever plays, not by every command.
     from pyfastpath.tools.replay.run import replay as play
 
-    watched = sys.stderr.isatty()
     try:
-        return play(wishes, _show_progress if watched else None)
+        with Progress() as progress:
+            progress.show(f"reading {flags.file}")  # a minute a gigabyte, before anything is sent
+            return play(wishes, lambda counters: progress.show(_going(counters)))
     except OSError as error:
         raise SocketError(f"the machine refuses: {error}", "See --sink, --source and `ulimit -n`.") from None
-    finally:
-        if watched:
-            print("\r\033[K", end="", file=sys.stderr)
 
 
 def _junit(outcome: Outcome) -> str:
@@ -145,11 +143,11 @@ def _check_readable(file: Path) -> None:
         raise ConfigError(f"cannot read {file}: {error.strerror}", "Name a pcap or pcapng file.") from None
 
 
-def _show_progress(counters: Mapping[str, Any]) -> None:
+def _going(counters: Mapping[str, Any]) -> str:
+    """How it goes, in one line."""
     ways = counters["up"], counters["down"]
     delivered = sum(way["delivered"] for way in ways)
     faults = sum(
         way[name] for way in ways for name in ("lost", "duplicates", "reordered", "corrupted", "misrouted")
     )
-    line = f"  {delivered:,} delivered, {faults:,} not as they should"
-    print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+    return f"{delivered:,} delivered, {faults:,} not as they should"

@@ -80,6 +80,12 @@ def test_the_legend_says_at_which_rates():
     assert "thousand sessions opened a second" in "\n".join(report.legend(rows, setup))
 
 
+def test_a_rate_is_told_in_full():
+    for pps, said in ((5_000_000, "5,000"), (101_234, "101.2"), (20_000, "20"), (10, "0.01")):
+        row = Row(path="plain", mode="up", paced=(sample(rate_pps=pps),), own_pps=9e9)
+        assert f", at {said} k/s up\n" in "\n".join(report.legend([row], single()[0]))
+
+
 def test_remarks_name_only_what_happened():
     _, rows = single()
     assert report.remarks(rows) == []

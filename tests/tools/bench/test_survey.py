@@ -8,8 +8,8 @@ from pyfastpath.tools.bench import survey as module
 from pyfastpath.tools.bench.cpu import divide, pinned
 from pyfastpath.tools.bench.figures import figures
 from pyfastpath.tools.bench.options import Flags, Options, read_options
-from pyfastpath.tools.bench.progress import Progress
 from pyfastpath.tools.bench.survey import PACED_SHARE, TIMED_PPS, survey
+from pyfastpath.tools.progress import Progress
 
 
 def options(**changes) -> Options:

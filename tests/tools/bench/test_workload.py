@@ -9,8 +9,8 @@ from pyfastpath.tools.bench import workload as module
 from pyfastpath.tools.bench.cpu import divide
 from pyfastpath.tools.bench.figures import Row, figures, invalid
 from pyfastpath.tools.bench.options import Flags, read_options
-from pyfastpath.tools.bench.progress import Progress
 from pyfastpath.tools.bench.workload import workload
+from pyfastpath.tools.progress import Progress
 
 
 class Heard(Progress):

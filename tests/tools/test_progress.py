@@ -2,7 +2,7 @@
 
 import io
 
-from pyfastpath.tools.bench.progress import Progress
+from pyfastpath.tools.progress import Progress
 
 
 class Terminal(io.StringIO):
