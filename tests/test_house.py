@@ -83,7 +83,8 @@ PYFASTPATH_FLOORS = [
     "transceiver.collector transceiver.casting transceiver.member",
     "transceiver.announce transceiver.service",
     "transceiver.process",
-    "relay.commands relay.listing relay.flowstates relay.orders relay.rules relay.signals relay.succession",
+    "relay.commands relay.draining relay.listing relay.flowstates relay.orders relay.rules relay.signals "
+    "relay.succession",
     "relay.decision",
     "relay.backends relay.liveness relay.placement relay.recorder relay.sessions",
     "relay.addresses relay.memory relay.sockets relay.tables",

@@ -7,7 +7,7 @@ control thread, so each of them sees and leaves the tables between two moments.
 import logging
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -37,6 +37,7 @@ log = logging.getLogger("pyfastpath.admin")
 SDP_BYTES_MAX: Final = 256 << 10
 JSON_BYTES_MAX: Final = 64 << 10
 BULK_LINES: Final = 5000  # installed in one go; then other requests have their turn
+DRAIN_MAX_S: Final = 604_800  # a week, as drain_deadline_s
 FLOWS_LIMIT: Final = 1000
 FLOWS_LIMIT_MAX: Final = 100_000
 
@@ -301,12 +302,15 @@ async def _get_drain(request: web.Request) -> web.Response:
 
 
 async def _post_drain(request: web.Request) -> web.Response:
-    request.app[CONTROL].set_draining(True)
+    """The body may be empty."""
+    said = await _body(request, JSON_BYTES_MAX)
+    wanted = _json(said, DrainOrder) if said else DrainOrder()
+    request.app[CONTROL].begin_drain(notice_s=wanted.notice_s, wait_s=wanted.wait_s)
     return web.json_response(report.drain(request.app[CONTROL]))
 
 
 async def _delete_drain(request: web.Request) -> web.Response:
-    request.app[CONTROL].set_draining(False)
+    request.app[CONTROL].end_drain()
     return web.json_response(report.drain(request.app[CONTROL]))
 
 
@@ -400,6 +404,13 @@ class Count(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Body of PUT /v1/workers."""
 
     count: int
+
+
+class DrainOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of POST /v1/drain: how long new flows are still taken, and how long live ones are waited for."""
+
+    notice_s: Annotated[float, msgspec.Meta(ge=0, le=DRAIN_MAX_S)] = 0.0
+    wait_s: Annotated[float, msgspec.Meta(ge=0, le=DRAIN_MAX_S)] | None = None
 
 
 class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -32,6 +32,7 @@ from pyfastpath.relay.commands import (
     SetBackendState,
 )
 from pyfastpath.relay.crew import Crew
+from pyfastpath.relay.draining import Drain, begun, ending
 from pyfastpath.relay.liveness import Finding, merge_links
 from pyfastpath.relay.manifest import plain_config
 from pyfastpath.relay.opening import Opening, followed
@@ -51,7 +52,7 @@ class Remembered(msgspec.Struct, frozen=True):
 
     config: dict[str, Any] = {}  # reloads included
     backends: list[StoredEntry] = []
-    draining: bool = False
+    drain: Drain | None = None
     workers: int = 0  # 0: as configured
     log_level: str = ""  # empty: as configured
 
@@ -81,7 +82,8 @@ class Control:
         self.started_s = time.monotonic()
         self._note = memory.Note(opening.memory.note)
         remembered = read_remembered(opening.memory)
-        self.draining = remembered.draining
+        self.drain = remembered.drain
+        self._refusing = False  # what the workers were told
         self.log_level = remembered.log_level or config.log_level
 
         self._memory = memory.map_region(opening.memory.shared)
@@ -204,16 +206,44 @@ class Control:
 
     # ---- policy --------------------------------------------------------------------------------
 
-    def set_draining(self, draining: bool) -> None:
-        """Refuse new flows, or take them again. Not ready comes first, ready comes last."""
-        if draining:
-            self.draining = True
-            self._publish_settings()
-        else:
-            self._publish_settings(draining=False)
-            self.draining = False
+    @property
+    def draining(self) -> bool:
+        """Is a drain announced? Then this relay is not ready."""
+        return self.drain is not None
+
+    def begin_drain(self, *, notice_s: float = 0.0, wait_s: float | None = None) -> None:
+        """Be not ready from now on, refuse new flows after notice_s; live ones go on. wait_s: how long the
+        operator waits for them, for everybody to see in /v1/drain."""
+        self.drain = begun(self.drain, time.monotonic(), notice_s=notice_s, wait_s=wait_s)
+        log.info("draining: not ready any more")
+        self._tell_refusal()
         self._remember()
-        log.info("draining: new flows are refused" if draining else "new flows are taken again")
+
+    def begin_ending(self) -> None:
+        """Drain because this process was told to end: the engine ends it when the drain is over."""
+        self.drain = ending(self.drain, time.monotonic(), self.config.drain_deadline_s)
+        log.info("draining: not ready any more; told to end")
+        self._tell_refusal()
+        self._remember()
+
+    def end_drain(self) -> None:
+        """Take new flows again, and only then be ready. RouteError (conflict) when the process is to end."""
+        if self.drain is None:
+            return
+        if self.drain.ends:
+            raise RouteError(
+                "this relay was told to end (SIGTERM), and does.", "Start it again.", code="conflict"
+            )
+        self._publish_settings(refusing=False)
+        self.drain = None
+        self._remember()
+        log.info("new flows are taken again")
+
+    def _tell_refusal(self) -> None:
+        """When the notice of a drain is over the workers hear of it."""
+        if self.drain is not None and not self._refusing and self.drain.refuses(time.monotonic()):
+            self._publish_settings(refusing=True)
+            log.info("draining: new flows are refused")
 
     def set_log_level(self, level: str) -> None:
         """Change the least level that is logged. RouteError (bad_request) for an unknown one."""
@@ -269,8 +299,9 @@ class Control:
             log.warning("these keys take effect at the next start: %s", ", ".join(fixed))
         return Reloaded(changed, fixed)
 
-    def _publish_settings(self, *, draining: bool | None = None) -> None:
+    def _publish_settings(self, *, refusing: bool | None = None) -> None:
         config = self.config
+        self._refusing = self._refusing if refusing is None else refusing
         self.settings.set_wall(int(time.time()))
         self.settings.publish(
             token_keys={item.kid: item.key.value for item in config.token_keys},
@@ -278,7 +309,7 @@ class Control:
             trunk_key_id=config.trunk_key_id,
             trunk_insecure=config.trunk_insecure,
             hash_policy=config.hash_policy,
-            draining=self.draining if draining is None else draining,
+            draining=self._refusing,
             allow_clients=[_network(text) for text in config.allow_clients],
             coalesce_us=config.coalesce_us,
             spin=config.spin,
@@ -299,7 +330,7 @@ class Control:
                 Remembered(
                     config=plain_config(self.config),
                     backends=self.registry.store(),
-                    draining=self.draining,
+                    drain=self.drain,
                     workers=self.workers if self.workers != self.config.workers else 0,
                     log_level=self.log_level if self.log_level != self.config.log_level else "",
                 )
@@ -311,6 +342,7 @@ class Control:
     def observe(self) -> None:
         """Every second: the wall clock for tokens, and what the trunks say about their backends."""
         self.settings.set_wall(int(time.time()))
+        self._tell_refusal()
         self.findings = merge_links(self.tables.links(), monotonic_ms())
         for index, entry in self.registry.by_index().items():
             finding = self.findings.get(index)

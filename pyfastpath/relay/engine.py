@@ -40,6 +40,7 @@ log = logging.getLogger("pyfastpath.engine")
 
 TICK_S: Final = 1.0
 SWEEP_TICKS: Final = 5
+PROGRESS_S: Final = 10.0  # of a drain, in the log
 WORKER_FAILED: Final = 70  # exit code, EX_SOFTWARE
 
 
@@ -53,7 +54,8 @@ class Engine:
         self._load = load
         self._opening = opening
         self._ended: asyncio.Future[int] | None = None
-        self._drain_deadline_s: float | None = None
+        self._told_to_end = False
+        self._progress_s = 0.0  # when the next line about a drain is due
         self._loop: asyncio.AbstractEventLoop | None = None
         self.release: orders.Release | None = None  # another engine is to go on over the same memory
         self.control = Control(opening, config, failed=self._worker_failed)
@@ -85,11 +87,11 @@ class Engine:
 
     def drain_and_stop(self) -> None:
         """Refuse new flows, end when the last live one has ended or the deadline passes; again: end now."""
-        if self._drain_deadline_s is not None:
+        if self._told_to_end:
             self.stop()
             return
-        self._drain_deadline_s = time.monotonic() + self.control.config.drain_deadline_s
-        self.control.set_draining(True)
+        self._told_to_end = True
+        self.control.begin_ending()
         self._stop_if_drained()
 
     def reload(self) -> Reloaded:
@@ -115,15 +117,19 @@ class Engine:
             self._stop_if_drained()
 
     def _stop_if_drained(self) -> None:
-        if self._drain_deadline_s is None:
+        drain, now_s = self.control.drain, time.monotonic()
+        if drain is None or not drain.ends:
             return
         live = self.control.live_flows()
-        if live == 0:
+        if drain.is_done(now_s, live):
             log.info("drained: no live flow is left")
             self.stop()
-        elif time.monotonic() >= self._drain_deadline_s:
+        elif drain.is_over(now_s, live):
             log.warning("drain deadline passed with %d live flows", live)
             self.stop()
+        elif now_s >= self._progress_s:
+            self._progress_s = now_s + PROGRESS_S
+            log.info("draining: %d live flows, %.0f s until the deadline", live, drain.left_s(now_s))
 
     async def _serve_http(self, undo: contextlib.AsyncExitStack) -> None:
         opening, config, captures = self._opening, self.control.config, Captures(self.control)
@@ -171,7 +177,7 @@ class KeeperEnd:
             signal.SIGTERM: engine.drain_and_stop,
             signal.SIGINT: engine.stop,
             signal.SIGHUP: self._hang_up,
-            signal.SIGUSR1: lambda: engine.control.set_draining(True),
+            signal.SIGUSR1: engine.control.begin_drain,
         }
         engine.control.request_upgrade = lambda: self._say(orders.Upgrade())
         asyncio.get_running_loop().add_reader(self._socket, self._hear)

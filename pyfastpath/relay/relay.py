@@ -117,9 +117,9 @@ class Relay:
         """Where clients send: the bound addresses, in the order of `listen`."""
         return self.call(lambda control: list(control.opening.listeners))
 
-    def drain(self, draining: bool = True) -> None:
-        """Refuse new flows, or with False take them again."""
-        self.call(lambda control: control.set_draining(draining))
+    def drain(self, draining: bool = True, *, notice_s: float = 0.0) -> None:
+        """Be not ready and refuse new flows after notice_s, or with False take them again."""
+        self.call(lambda control: control.begin_drain(notice_s=notice_s) if draining else control.end_drain())
 
     def call(self, work: Callable[[Control], T]) -> T:
         """Run `work` in the control thread and give its result; RouteError when the relay does not run."""

@@ -131,9 +131,18 @@ def _direction(row: Any, number: int) -> dict[str, Any]:
 
 
 def drain(control: Control) -> dict[str, Any]:
-    """/v1/drain: how far a drain is."""
-    live = control.live_flows()
-    return {"draining": control.draining, "live_flows": live, "done": control.draining and live == 0}
+    """/v1/drain: how far a drain is. done: no live flow is left; over: done, or nobody waits any longer."""
+    live, now_s, drain = control.live_flows(), time.monotonic(), control.drain
+    left_s = drain.left_s(now_s) if drain else None
+    return {
+        "draining": drain is not None,
+        "refusing": drain is not None and drain.refuses(now_s),
+        "live_flows": live,
+        "deadline_left_s": None if left_s is None else round(left_s, 1),
+        "done": drain is not None and drain.is_done(now_s, live),
+        "over": drain is not None and drain.is_over(now_s, live),
+        "ends": drain is not None and drain.ends,
+    }
 
 
 def flows(control: Control, wanted: Filter) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from pyfastpath.tools import capture as taking
 from pyfastpath.tools.admin import AdminClient
 from pyfastpath.types import Endpoint, Secret
 
+POLL_S = 1.0
+PROGRESS_S = 10.0  # a line of a drain that does not move
 WIDTH_UNLIMITED = 10_000  # piped output is for grep: a row is never folded
 STYLES = {"ok": "green", "up": "green", "warn": "yellow", "draining": "yellow", "fail": "red", "down": "red"}
 
@@ -288,17 +290,35 @@ def backends_remove(context: typer.Context, backend: BackendId) -> None:
 def drain(
     context: typer.Context,
     wait_s: Annotated[int, typer.Option(min=0, help="Wait up to so many seconds for live flows to end.")] = 0,
+    notice_s: Annotated[
+        int, typer.Option(min=0, help="Be not ready for so long before new flows are refused.")
+    ] = 0,
     output: Output = "text",
 ) -> None:
-    """Refuse new flows; live ones go on. With --wait-s, ends with 1 if some are left."""
+    """Be not ready and refuse new flows; live ones go on. With --wait-s, shows how many are left and ends
+    with 1 if some still are."""
     client = relay(context)
-    said = client.request("POST", ("drain",))
-    deadline_s = time.monotonic() + wait_s
-    while not said["done"] and time.monotonic() < deadline_s:
-        time.sleep(min(1.0, max(0.0, deadline_s - time.monotonic())))
-        said = client.get("drain")
+    order = {"notice_s": notice_s} | ({"wait_s": wait_s} if wait_s else {})
+    said = client.request("POST", ("drain",), body=order)
+    if wait_s:
+        said = wait_until_drained(client, said)
     show(said, output)
     raise typer.Exit(1 if wait_s and not said["done"] else 0)
+
+
+def wait_until_drained(client: AdminClient, said: dict[str, Any]) -> dict[str, Any]:
+    """Look every second until the drain is over, or somebody ended it; a line to standard error whenever
+    something changed, and now and then. What was said last."""
+    shown, due_s = "", 0.0
+    while said["draining"] and not said["over"]:
+        may_come = "" if said["refusing"] else " (new ones may come)"
+        flows = f"live flows left: {said['live_flows']:,}{may_come}"
+        if flows != shown or time.monotonic() >= due_s:
+            print(f"{flows}; {said['deadline_left_s'] or 0:.0f} s until the deadline", file=sys.stderr)
+            shown, due_s = flows, time.monotonic() + PROGRESS_S
+        time.sleep(min(POLL_S, said["deadline_left_s"] or POLL_S))
+        said = client.get("drain")
+    return said
 
 
 @app.command()

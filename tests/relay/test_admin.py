@@ -264,11 +264,49 @@ def test_workers(admin: Path) -> None:
 
 
 def test_drain_and_undrain(admin: Path) -> None:
-    assert ask(admin, "POST", "/v1/drain")[1] == {"draining": True, "live_flows": 0, "done": True}
+    assert ask(admin, "POST", "/v1/drain")[1] == {
+        "draining": True,
+        "refusing": True,
+        "live_flows": 0,
+        "deadline_left_s": None,
+        "done": True,
+        "over": True,
+        "ends": False,
+    }
     status = ask(admin, "GET", "/v1/status")[1]
     assert (status["ready"], status["reasons"]) == (False, ["draining"])
     assert ask(admin, "DELETE", "/v1/drain")[1]["draining"] is False
-    assert ask(admin, "GET", "/v1/drain")[1] == {"draining": False, "live_flows": 0, "done": False}
+    assert ask(admin, "GET", "/v1/drain")[1] == {
+        "draining": False,
+        "refusing": False,
+        "live_flows": 0,
+        "deadline_left_s": None,
+        "done": False,
+        "over": False,
+        "ends": False,
+    }
+
+
+def test_a_drain_with_notice_and_deadline(admin: Path, relay: Relay, server: socket.socket) -> None:
+    relay.routes.install("live", "a")
+    with PlainCall(address_of(relay), server, "live") as call:
+        call.confirm()
+        said = ask(admin, "POST", "/v1/drain", {"notice_s": 100, "wait_s": 200})[1]
+        assert (said["refusing"], said["done"], said["over"], said["live_flows"]) == (False, False, False, 1)
+        assert 199 < said["deadline_left_s"] <= 200
+        said = ask(admin, "POST", "/v1/drain", {"wait_s": 0})[1]
+        assert (said["refusing"], said["done"], said["over"]) == (True, False, True)
+        said = ask(admin, "POST", "/v1/drain", {"notice_s": 100})[1]
+        assert (said["refusing"], said["over"], said["deadline_left_s"]) == (True, False, None)
+        ask(admin, "DELETE", "/v1/drain")
+
+
+@pytest.mark.parametrize("body", [{"notice_s": -1}, {"wait_s": "long"}, {"wait": 5}, {"wait_s": 1e9}])
+def test_bad_drains(admin: Path, body: object) -> None:
+    status, said = ask(admin, "POST", "/v1/drain", body)
+    assert (status, said["error"]["code"]) == (400, "bad_request")
+    assert "notice_s, wait_s" in said["error"]["message"]
+    assert ask(admin, "GET", "/v1/drain")[1]["draining"] is False
 
 
 def test_the_configuration_is_shown_without_secrets(make_config: MakeConfig, tmp_path: Path) -> None:

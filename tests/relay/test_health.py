@@ -64,7 +64,7 @@ def test_readiness_ends_before_the_first_flow_is_refused_and_returns_after_the_l
                     publish(**policy)
 
             settings, control.settings = control.settings, Watching()
-            control.set_draining(draining)
+            control.begin_drain() if draining else control.end_drain()
             control.settings = settings
 
         relay.call(work)

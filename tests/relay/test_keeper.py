@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -40,6 +42,15 @@ def status(relay: Relay) -> Any:
 def engine_of(relay: Relay) -> int:
     pid: int = status(relay)["pid"]
     return pid
+
+
+def is_ready(relay: Relay) -> bool:
+    try:
+        with urlopen(f"{relay.health}/readyz", timeout=10):
+            return True
+    except HTTPError as error:
+        assert json.load(error) == {"ready": False, "reasons": ["draining"]}
+        return False
 
 
 def answers(relay: Relay) -> bool:
@@ -248,7 +259,8 @@ def test_sigterm_waits_for_live_flows_and_a_second_one_does_not(relay: Relay, se
         until(lambda: status(relay)["draining"], "the drain")
         call.exchange()
         drain = ask(relay, "GET", "/v1/drain")
-        assert drain == {"draining": True, "live_flows": 1, "done": False}
+        assert (drain["live_flows"], drain["done"], drain["ends"]) == (1, False, True)
+        assert 0 < drain["deadline_left_s"] <= 30
         os.kill(engine, signal.SIGKILL)  # even now a dead engine is replaced, and its successor drains on
         until(lambda: answers(relay), "the admin API is back")
         call.exchange()
@@ -279,8 +291,63 @@ def test_the_drain_deadline_ends_it(tmp_path: Path, server: socket.socket) -> No
 def test_sigusr1_drains_and_the_api_ends_the_drain(relay: Relay) -> None:
     relay.process.send_signal(signal.SIGUSR1)
     until(lambda: status(relay)["reasons"] == ["draining"], "the drain")
-    assert ask(relay, "DELETE", "/v1/drain") == {"draining": False, "live_flows": 0, "done": False}
+    assert ask(relay, "DELETE", "/v1/drain")["draining"] is False
     assert status(relay)["ready"]
+
+
+def test_an_engine_that_dies_while_it_drains_keeps_the_deadline(
+    tmp_path: Path, server: socket.socket
+) -> None:
+    backends = [{"id": "a", "address": endpoint_text(server)}]
+    with running_relay(tmp_path, backends=backends, drain_deadline_s=600) as relay:
+        relay.install("ufrag1", backend="a")
+        with PlainCall(relay.listen, server, "ufrag1") as call:
+            call.confirm()
+            ask(relay, "POST", "/v1/drain", {"wait_s": 100})
+            os.kill(engine_of(relay), signal.SIGKILL)
+            until(lambda: answers(relay), "the admin API is back")
+            drain = ask(relay, "GET", "/v1/drain")
+            assert (drain["draining"], drain["refusing"], drain["ends"]) == (True, True, False)
+            assert drain["deadline_left_s"] < 100
+            relay.process.send_signal(signal.SIGTERM)
+            until(lambda: ask(relay, "GET", "/v1/drain")["ends"], "the end is near")
+            assert ask(relay, "GET", "/v1/drain")["deadline_left_s"] < 100  # the earlier one holds
+            code, said = relay.request("DELETE", "/v1/drain")
+            assert (code, json.loads(said)["error"]["code"]) == (409, "conflict")
+            os.kill(engine_of(relay), signal.SIGKILL)  # the next one is told again, which is no second time
+            until(lambda: answers(relay), "the admin API is back")
+            call.exchange()
+            assert relay.process.poll() is None
+
+
+def test_new_flows_are_taken_until_the_notice_of_a_drain_is_over(relay: Relay, server: socket.socket) -> None:
+    for number in range(4):
+        relay.install(f"ufrag{number}", backend="a")
+    calls = [PlainCall(relay.listen, server, f"ufrag{number}") for number in range(4)]
+    try:
+        calls[0].confirm()
+        assert is_ready(relay)
+        said = ask(relay, "POST", "/v1/drain", {"notice_s": 600})
+        assert (said["draining"], said["refusing"], said["done"]) == (True, False, False)
+        assert not is_ready(relay)
+        calls[1].confirm()  # whoever has not yet heard of it is served
+        ask(relay, "POST", "/v1/drain")
+        calls[2].ask()
+        until(lambda: relay.drops("up") == {"draining": 1}, "the refusal")
+        calls[0].exchange()
+        assert ask(relay, "DELETE", "/v1/drain")["draining"] is False
+        calls[3].confirm()
+        assert is_ready(relay)
+    finally:
+        for call in calls:
+            call.close()
+
+
+def test_a_notice_ends_by_itself(relay: Relay) -> None:
+    ask(relay, "POST", "/v1/drain", {"notice_s": 0.5})
+    assert not status(relay)["ready"]
+    until(lambda: ask(relay, "GET", "/v1/drain")["done"], "the end of a drain of nobody", seconds=10)
+    until(lambda: log_says(relay, "draining: new flows are refused"), "the workers are told", seconds=10)
 
 
 def test_signals_to_both_processes_count_once(relay: Relay, server: socket.socket) -> None:

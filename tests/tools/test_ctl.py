@@ -1,6 +1,8 @@
 """ctl against a real relay: every command, both outputs, every refusal with its reason."""
 
 import json
+import re
+import threading
 
 import pytest
 
@@ -8,6 +10,7 @@ from pyfastpath.cli import run
 from pyfastpath.tools.ports import free_port
 from tests.support.plain_call import PlainCall, endpoint_text, udp_end
 from tests.support.relay import running_relay
+from tests.support.rig import until
 
 
 @pytest.fixture(scope="module")
@@ -160,3 +163,39 @@ def test_over_tcp_with_the_token(ctl, relay):
     code, _, err = ctl("status", where=["--tcp", "127.0.0.1:1"])
     assert code == 3
     assert "127.0.0.1:1" in err
+
+
+def test_a_drain_shows_how_far_it_is(ctl, relay):
+    with udp_end() as server, PlainCall(relay.listen, server, "drained") as call:
+        assert ctl("backends", "add", "live", endpoint_text(server))[0] == 0
+        relay.install("drained", backend="live")
+        call.confirm()
+        code, out, err = ctl("drain", "--wait-s", "1")
+        assert code == 1
+        assert re.match(r"live flows left: [1-9]; 1 s until the deadline\n", err)
+        assert "over            yes" in out
+        call.exchange()
+        code, out, err = ctl("drain", "--notice-s", "600")
+        assert (code, err) == (0, "")
+        assert ctl("undrain")[0] == 0
+        assert ctl("backends", "remove", "live")[0] == 0
+
+
+def end_drain(relay):
+    """As soon as one is announced."""
+    until(lambda: json.loads(relay.request("GET", "/v1/drain")[1])["draining"], "the drain", seconds=20)
+    relay.request("DELETE", "/v1/drain")
+
+
+def test_a_drain_that_somebody_ends_is_not_waited_for(ctl, relay):
+    with udp_end() as server, PlainCall(relay.listen, server, "undrained") as call:
+        assert ctl("backends", "add", "live", endpoint_text(server))[0] == 0
+        relay.install("undrained", backend="live")
+        call.confirm()
+        someone = threading.Thread(target=end_drain, args=(relay,))
+        someone.start()
+        code, out, _ = ctl("drain", "--wait-s", "60", "--notice-s", "1")
+        someone.join()
+        assert code == 1
+        assert "draining        no" in out
+        assert ctl("backends", "remove", "live")[0] == 0
