@@ -20,6 +20,7 @@ ctypedef struct receive_batch:
     uint32_t stride                 # bytes of one buffer
     uint32_t capacity
     uint32_t count                  # received and not yet settled
+    int error                       # errno of the last receive; 0: it brought something, or nothing waited
 
 ctypedef struct arrival:            # what came with one received message
     uint8_t ecn

@@ -13,6 +13,7 @@ from fastpath.linux cimport *
 cdef enum:
     NAME_BYTES = 32
     BLOCKED_WAIT_MS = 2             # how long a full send buffer may hold a worker up
+    FAILED_WAIT_NS = 200000
 
 
 # ---- receive --------------------------------------------------------------------------------------
@@ -72,14 +73,17 @@ cdef inline void make_ready(receive_batch *batch, uint32_t i) noexcept nogil:
 cdef uint32_t batch_receive(receive_batch *batch, int fd, uint16_t source) noexcept nogil:
     """Receive what waits into the free slots; gives how many came, never waits.
 
-    Errors other than an empty queue (a pending ICMP error) are consumed by the call itself.
+    What waits may be an error in place of a datagram (ICMP, on a connected socket); the call takes it away.
     """
     cdef uint32_t i
     cdef int received
     for i in range(batch.count, batch.capacity):
         batch.notes[i].source = source
     received = recvmmsg(fd, batch.messages + batch.count, batch.capacity - batch.count, MSG_DONTWAIT, NULL)
+    batch.error = 0
     if received <= 0:
+        if received < 0 and errno != EAGAIN and errno != EINTR:
+            batch.error = errno
         return 0
     batch.count += <uint32_t>received
     return <uint32_t>received
@@ -199,48 +203,53 @@ cdef void compose_segments(send_batch *batch, uint16_t segment_bytes) noexcept n
 cdef void batch_send(send_batch *batch, int fd) noexcept nogil:
     """Send every message of the batch and empty it; `outcome` holds 0 or the errno of each.
 
-    A full send buffer is waited for, once, for 2 ms; a message that the kernel refuses is passed over. An
-    ICMP error pending on a connected socket is an earlier datagram's: what meets it is tried again.
+    A full send buffer is waited for, once a batch, for 2 ms. A message that the kernel refuses twice is passed
+    over: the first refusal may be an earlier datagram's, an ICMP error pending on a connected socket.
     """
     cdef uint32_t done = 0, tried_again = 0
     cdef bint waited = False
-    cdef int sent, _i
+    cdef int sent, error, _i
     while done < batch.count:
         sent = sendmmsg(fd, batch.messages + done, batch.count - done, MSG_DONTWAIT)
         if sent > 0:
             for _i in range(sent):
                 batch.outcome[done] = 0
                 done += 1
-        elif errno == EINTR:
             continue
-        elif errno == ECONNREFUSED and tried_again <= done:
-            tried_again = done + 1
-        elif (errno == EAGAIN or errno == ENOBUFS) and not waited:
+        error = errno
+        if error == EINTR:
+            continue
+        if is_full(error) and not waited:
             waited = True
             wait_writable(fd)
+        elif not is_full(error) and tried_again <= done:
+            tried_again = done + 1
         else:
-            batch.outcome[done] = <int16_t>errno
+            batch.outcome[done] = <int16_t>error
             done += 1
     batch.count = 0
 
 
 cdef int send_alone(int fd, const void *payload, size_t length, const fp_endpoint *address) noexcept nogil:
     """One datagram without control messages: cheaper than a batch of one. `address` NULL: to where the socket
-    is connected. Gives 0 or the errno. A pending ICMP error costs the first try, not the datagram."""
+    is connected. Gives 0 or the errno of the second refusal, as `batch_send` does."""
     cdef sockaddr_in6 name
     cdef socklen_t name_length = 0 if address == NULL else endpoint_to_sockaddr(address, &name)
     cdef const sockaddr *to = NULL
-    cdef int _attempt
+    cdef bint tried_again = False
+    cdef int error
     if address != NULL:
         to = <const sockaddr *>&name
-    for _attempt in range(3):
-        if sendto(fd, payload, length, MSG_DONTWAIT, to, name_length) >= 0:
-            return 0
-        if errno == EAGAIN or errno == ENOBUFS:
+    while sendto(fd, payload, length, MSG_DONTWAIT, to, name_length) < 0:
+        error = errno
+        if error == EINTR:
+            continue
+        if tried_again:
+            return error
+        tried_again = True
+        if is_full(error):
             wait_writable(fd)
-        elif errno != EINTR and errno != ECONNREFUSED:
-            break
-    return errno
+    return 0
 
 
 cdef bint connect_to(int fd, const fp_endpoint *address) noexcept nogil:
@@ -258,6 +267,10 @@ cdef bint connect_to(int fd, const fp_endpoint *address) noexcept nogil:
     return connect(fd, <const sockaddr *>&name, endpoint_to_sockaddr(address, &name)) == 0
 
 
+cdef inline bint is_full(int error) noexcept nogil:
+    return error == EAGAIN or error == ENOBUFS
+
+
 cdef inline void wait_writable(int fd) noexcept nogil:
     cdef pollfd descriptor
     descriptor.fd = fd
@@ -269,9 +282,16 @@ cdef inline void wait_writable(int fd) noexcept nogil:
 # ---- wait -----------------------------------------------------------------------------------------
 
 cdef int wait_ready(int epoll, epoll_event *events, int capacity, int64_t timeout_ns) noexcept nogil:
-    """Sockets with something to read, at most `capacity`; waits up to `timeout_ns`, 0 = look only."""
+    """Sockets with something to read, at most `capacity`; waits up to `timeout_ns`, 0 = look only.
+
+    A wait that fails is a short sleep: whoever waits in a loop must not spin on it.
+    """
     cdef timespec timeout
+    cdef int ready
     timeout.tv_sec = timeout_ns // 1000000000
     timeout.tv_nsec = timeout_ns % 1000000000
-    cdef int ready = epoll_pwait2(epoll, events, capacity, &timeout, NULL)
+    ready = epoll_pwait2(epoll, events, capacity, &timeout, NULL)
+    if ready < 0 and errno != EINTR:
+        timeout.tv_sec, timeout.tv_nsec = 0, FAILED_WAIT_NS
+        nanosleep(&timeout, NULL)
     return ready if ready > 0 else 0

@@ -17,7 +17,7 @@
 #define FP_MAGIC "FASTPATH"
 
 enum {
-    FP_LAYOUT_VERSION = 1,
+    FP_LAYOUT_VERSION = 2,
 
     FP_BATCH = 64,               /* datagrams in one recvmmsg/sendmmsg call                       */
     FP_DATAGRAM_BYTES = 2048,    /* receive buffer of one datagram; longer ones are dropped       */
@@ -263,6 +263,7 @@ typedef struct {
     uint64_t residence[2][FP_RESIDENCE_BUCKETS];
     uint64_t residence_sum_ns[2];
     uint64_t loops, naps, blocks;                   /* of the worker: turns, coalescing, idle turns */
+    uint64_t receive_errors;                        /* receives that gave an error, ICMP's above all */
 } fp_counters;
 
 /* One receive slot: what recvmmsg fills. In shared memory, so that the next engine can finish what

@@ -282,6 +282,7 @@ cdef extern from "layout.h" nogil:
         uint64_t residence[2][FP_RESIDENCE_BUCKETS]
         uint64_t residence_sum_ns[2]
         uint64_t loops, naps, blocks
+        uint64_t receive_errors
 
     ctypedef struct fp_receive_note:
         uint32_t done

@@ -255,9 +255,8 @@ cdef class Link:
         return 0
 
     cdef int send_singly(self, uint32_t relay, const bundle_run *run) except -1:
-        """The same datagrams without UDP_SEGMENT; remembered for this relay."""
+        """The same datagrams without UDP_SEGMENT; remembered for this relay, if one of them leaves."""
         cdef uint32_t sent = 0, made = 0, k
-        self.links[relay].gso_refused = 1
         while sent < run.length:
             compose(&self.outgoing, run.data + sent, min(<uint32_t>run.segment_bytes, run.length - sent))
             compose_endpoint(&self.outgoing, &self.addresses[relay])
@@ -267,6 +266,8 @@ cdef class Link:
         for k in range(made):
             if self.outgoing.outcome[k]:
                 self.lose(self.outgoing.outcome[k], 1)
+            else:
+                self.links[relay].gso_refused = 1
         return 0
 
     cdef int send_control(self, uint32_t relay, const trunk_record *record) except -1:

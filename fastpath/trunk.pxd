@@ -111,6 +111,16 @@ cdef inline int trunk_next_record(const uint8_t *data, size_t length, size_t *of
     return TRUNK_BAD_RECORD if address_bytes == 16 and must_not_travel(out.client.address) else TRUNK_RECORD
 
 
+cdef inline uint32_t trunk_count_records(const uint8_t *data, size_t length) noexcept nogil:
+    """How many records a datagram of our own making carries."""
+    cdef size_t offset = TRUNK_HEADER_BYTES, end = length - (TRUNK_TAG_BYTES if data[3] & 1 else 0)
+    cdef trunk_record record
+    cdef uint32_t count = 0
+    while trunk_next_record(data, end, &offset, &record) != TRUNK_END:
+        count += 1
+    return count
+
+
 cdef inline size_t trunk_record_bytes(uint8_t family, size_t payload_length) noexcept nogil:
     """What a record takes in a bundle: 10 bytes more than its payload over IPv4, 22 over IPv6."""
     return payload_length + (22 if family == 6 else 10)

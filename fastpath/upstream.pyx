@@ -22,7 +22,7 @@ from fastpath.linux cimport EINVAL, EIO, EMSGSIZE, realtime_ns
 from fastpath.ports cimport ports_owns
 from fastpath.sabotage cimport sabotage_up
 from fastpath.tap cimport tap_datagram, tap_enter, tap_is_on, tap_leave, tap_ring
-from fastpath.trunk cimport TRUNK_CONTROL, trunk_record
+from fastpath.trunk cimport TRUNK_CONTROL, trunk_count_records, trunk_record
 
 
 cdef enum:
@@ -207,36 +207,43 @@ cdef void compose_run(lane_state *lane, uint32_t backend, const bundle_run *run)
 
 cdef void settle_runs(lane_state *lane, uint32_t runs) noexcept nogil:
     """Book what each run carried. A run that the path cannot take in one piece goes again, one by one."""
-    cdef uint64_t now_ns = realtime_ns()
-    cdef uint32_t k, slot
-    cdef int error, item
+    cdef uint32_t k
+    cdef int error
     for k in range(runs):
         error = lane.outgoing.outcome[k]
-        if error and lane.runs[k].datagrams > 1 and (error == EINVAL or error == EMSGSIZE or error == EIO):
-            error = send_singly(lane, &lane.runs[k])
-        for item in range(lane.runs[k].first_item, lane.runs[k].first_item + lane.runs[k].items):
-            slot = lane.slots[item]
-            book_sent(lane, FP_UP, error, lane.datagrams[slot].length, lane.arrivals[slot].stamp_ns, now_ns)
-            lane.verdicts[slot].reason = drop_reason(error)
-            lane.from_clients.notes[slot].done = lane.datagrams[slot].length
+        if lane.runs[k].datagrams > 1 and (error == EINVAL or error == EMSGSIZE or error == EIO):
+            send_singly(lane, &lane.runs[k])
+        else:
+            book_items(lane, lane.runs[k].first_item, lane.runs[k].items, error)
 
 
-cdef int send_singly(lane_state *lane, const bundle_run *run) noexcept nogil:
-    """The same datagrams without UDP_SEGMENT; remembered for this backend. Gives 0 or the last errno."""
+cdef void book_items(lane_state *lane, uint32_t first, uint32_t count, int error) noexcept nogil:
+    cdef uint64_t now_ns = realtime_ns()
+    cdef uint32_t item, slot
+    for item in range(first, first + count):
+        slot = lane.slots[item]
+        book_sent(lane, FP_UP, error, lane.datagrams[slot].length, lane.arrivals[slot].stamp_ns, now_ns)
+        lane.verdicts[slot].reason = drop_reason(error)
+        lane.from_clients.notes[slot].done = lane.datagrams[slot].length
+
+
+cdef void send_singly(lane_state *lane, const bundle_run *run) noexcept nogil:
+    """The same datagrams without UDP_SEGMENT, each booked by what became of it. If one of them leaves it was
+    the run that the kernel did not want: remembered for this backend. Otherwise the path may be down."""
     cdef uint32_t backend = lane.verdicts[lane.slots[run.first_item]].backend
-    cdef uint32_t sent = 0, length
-    cdef int error = 0
-    link_to(lane, backend).gso_refused = 1
+    cdef uint32_t item = run.first_item, sent = 0, length, records
     lane.shard.counters.trunk_singly += 1
     while sent < run.length:
         length = min(<uint32_t>run.segment_bytes, run.length - sent)
         compose(&lane.alone, run.data + sent, length)
         compose_endpoint(&lane.alone, &lane.shard.backends.entries[backend].address)
         batch_send(&lane.alone, lane.trunk_fd)
-        if lane.alone.outcome[0]:
-            error = lane.alone.outcome[0]
+        if lane.alone.outcome[0] == 0:
+            link_to(lane, backend).gso_refused = 1
+        records = trunk_count_records(run.data + sent, length)
+        book_items(lane, item, records, lane.alone.outcome[0])
+        item += records
         sent += length
-    return error
 
 
 cdef void send_control(lane_state *lane, uint32_t backend, const uint8_t *payload,

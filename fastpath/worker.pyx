@@ -30,6 +30,7 @@ from fastpath.upstream cimport forward_clients, send_control, serve_clients
 
 cdef enum:
     IDLE_NS = 50000000              # longest wait: expiry and pings are due even when nothing comes
+    FAILED_NAP_NS = 200000          # after a receive that failed: a socket may stay readable and give nothing
     PING_MS = 1000
     SOURCE_STOP = 0                 # kinds of a socket in an epoll event
     SOURCE_CLIENT = 1
@@ -42,17 +43,17 @@ cdef void run(worker_state *worker) noexcept nogil:
     cdef int64_t wait_ns = 0
     cdef int ready, i
     cdef uint32_t received
-    cdef bint stopping = False, full
+    cdef bint stopping = False, full, failed
     for i in range(<int>worker.lanes):
         finish_owed(worker, worker.lane[i])
     while not stopping:
         ready = wait_ready(worker.epoll, events, EVENTS, wait_ns)
         worker.lane[0].shard.counters.blocks += ready == 0
         look_after(worker)
-        full = False
+        full = failed = False
         received = 0
         for i in range(ready):
-            received += serve(worker, events[i].data.u64, &full, &stopping)
+            received += serve(worker, events[i].data.u64, &full, &failed, &stopping)
         for i in range(<int>worker.lanes):
             worker.lane[i].shard.counters.loops += 1
             if worker.lane[i].from_plain.count:
@@ -61,7 +62,9 @@ cdef void run(worker_state *worker) noexcept nogil:
             wait_ns = 0
         else:
             wait_ns = IDLE_NS
-            if received and worker.settings.policy.coalesce_us and not stopping:
+            if failed:
+                wait_ready(worker.nap, events, 1, FAILED_NAP_NS)
+            elif received and worker.settings.policy.coalesce_us and not stopping:
                 worker.lane[0].shard.counters.naps += 1
                 wait_ready(worker.nap, events, 1, <int64_t>worker.settings.policy.coalesce_us * 1000)
 
@@ -71,25 +74,33 @@ cdef inline uint64_t tag_of(uint32_t lane, uint32_t kind, uint32_t index) noexce
     return (<uint64_t>lane << 32) | (kind << 24) | index
 
 
-cdef inline uint32_t serve(worker_state *worker, uint64_t tag, bint *full, bint *stopping) noexcept nogil:
+cdef inline uint32_t serve(worker_state *worker, uint64_t tag, bint *full, bint *failed,
+                           bint *stopping) noexcept nogil:
     """Receive from one readable socket; plain ports collect into one batch, the others are forwarded here."""
     cdef lane_state *lane = worker.lane[tag >> 32]
     cdef uint32_t kind = <uint32_t>(tag >> 24) & 0xff
     cdef uint16_t index = <uint16_t>tag
     cdef uint32_t received = 0
+    cdef int error = 0
     if kind == SOURCE_CLIENT:
         received = serve_clients(lane, index, worker.now_ms)
+        error = lane.from_clients.error
         full[0] |= received == FP_BATCH
     elif kind == SOURCE_TRUNK:
         received = serve_trunk(lane, worker.now_ms)
+        error = lane.from_trunk.error
         full[0] |= received == FP_TRUNK_BATCH
     elif kind == SOURCE_PLAIN:
         received = receive_plain(lane, index)
+        error = lane.from_plain.error
         if lane.from_plain.count == FP_BATCH:
             forward_plain(lane, worker.now_ms)
             full[0] = True
     else:
         stopping[0] = True
+    if error:
+        lane.shard.counters.receive_errors += 1
+        failed[0] = True
     return received
 
 

@@ -90,6 +90,9 @@ RECEIVE_BUFFER = _gauge(
 WORKER_LOOPS = _counter("worker_loops", "Turns of the worker loop")
 WORKER_NAPS = _counter("worker_naps", "Waits for more datagrams (coalescing)")
 WORKER_BLOCKS = _counter("worker_blocks", "Turns that found nothing to receive (idle)")
+RECEIVE_ERRORS = _counter(
+    "receive_errors", "Receives that gave an error: of plain ports mostly a backend's ICMP, it is unreachable"
+)
 
 UPSTREAM_PORTS = _gauge("upstream_ports", "Plain ports taken, per backend address: used, quarantine",
                         ("shard", "state"))  # fmt: skip

@@ -51,6 +51,7 @@ cdef extern from *:
         F(fp_counters, trunk_bytes), F(fp_counters, trunk_oversize), F(fp_counters, trunk_singly),
         F(fp_counters, batches), F(fp_counters, residence), F(fp_counters, residence_sum_ns),
         F(fp_counters, loops), F(fp_counters, naps), F(fp_counters, blocks),
+        F(fp_counters, receive_errors),
         F(fp_shard_header, magic), F(fp_shard_header, layout_version), F(fp_shard_header, index),
         F(fp_shard_header, flows_capacity), F(fp_shard_header, flows_max),
         F(fp_shard_header, provisional_capacity), F(fp_shard_header, transactions_capacity),

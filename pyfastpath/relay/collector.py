@@ -144,6 +144,7 @@ def _workers(control: Control, counters: Rows) -> Iterator[Family]:
         (metrics.WORKER_LOOPS, "loops"),
         (metrics.WORKER_NAPS, "naps"),
         (metrics.WORKER_BLOCKS, "blocks"),
+        (metrics.RECEIVE_ERRORS, "receive_errors"),
     ):
         yield family(metric, _by_shard(counters[field]))
     yield family(metrics.KERNEL_DROPPED, _by_shard(report.kernel_drops(control)))

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from fastpath.counters import DECISIONS, DROP_REASONS
 
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
 MAGIC: Final = b"FASTPATH"
 
 BACKENDS: Final = 256  # configured backends; table entries above are address:port targets
@@ -223,6 +223,7 @@ COUNTERS: Final = _struct(
         ("loops", np.uint64),
         ("naps", np.uint64),
         ("blocks", np.uint64),
+        ("receive_errors", np.uint64),
     ]
 )
 
