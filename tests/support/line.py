@@ -21,13 +21,15 @@ from urllib.request import urlopen
 
 from pyfastpath.wire.stun import build_binding_request, build_message
 from tests.support.player import Backend, BackendPath
-from tests.support.relay import Relay
+from tests.support.relay import Address, Relay
 from tests.support.rig import udp, until
 
 SUCCESS = 0x0101
 BURST_MAX = 64  # one batch
 WAIT_S = 20.0
 Way = Literal["up", "down"]
+BOTH: tuple[Way, Way] = ("up", "down")
+BOTH: tuple[Way, Way] = ("up", "down")
 
 
 # Read by hand: a parser of Prometheus' format takes longer than the relay.
@@ -66,20 +68,40 @@ class Burst:
 
 
 class Line:
-    """A client of `relay` whose ufrag leads to `backend`, where nobody else sends."""
+    """A client of `relay` whose ufrag leads to `backend`, where nobody else sends.
 
-    def __init__(self, relay: Relay, backend: Backend, ufrag: str) -> None:
+    client: its socket, loopback's when none is given. listen: where it sends, the relay's first listener.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        backend: Backend,
+        ufrag: str,
+        client: socket.socket | None = None,
+        listen: Address | None = None,
+    ) -> None:
         self.relay, self.backend, self.ufrag = relay, backend, ufrag
-        self.client: socket.socket = udp(relay.listen[0])
+        self.listen = listen or relay.listen
+        self.client = client or udp("127.0.0.1")
         self.path: BackendPath = ()
         self.number = 0
 
+    def check(self) -> bytes:
+        """Send a Binding Request; gives its transaction id."""
+        transaction = os.urandom(12)
+        self.client.sendto(build_binding_request(transaction, f"{self.ufrag}:peer".encode()), self.listen)
+        return transaction
+
+    def is_heard(self) -> bool:
+        """Does a check reach the backend, or does the relay drop it?"""
+        before = Books.of(self.relay, "up")
+        self.check()
+        return bool(self.outcome("up", before, 1).arrived)
+
     def confirm(self) -> None:
         """A check and its answer."""
-        transaction = os.urandom(12)
-        self.client.sendto(
-            build_binding_request(transaction, f"{self.ufrag}:peer".encode()), self.relay.listen
-        )
+        transaction = self.check()
         came: list[tuple[BackendPath, bytes]] = []
         until(lambda: bool(came.extend(self.backend.receive()) or came), "the check at the backend", WAIT_S)
         self.path = came[-1][0]
@@ -120,7 +142,7 @@ class Line:
         """Into the relay, from the client or from the backend."""
         for datagram in datagrams:
             if way == "up":
-                self.client.sendto(datagram, self.relay.listen)
+                self.client.sendto(datagram, self.listen)
             else:
                 self.backend.send(self.path, datagram)
 

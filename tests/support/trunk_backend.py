@@ -22,13 +22,21 @@ def relay_ends(host: str, first_port: int, shards: int) -> list[RelayEnd]:
 class TrunkBackend:
     """A Link on a socket of its own; remembers the ECN bits each datagram carried."""
 
-    def __init__(self, relays: list[RelayEnd], *, keys: dict[int, bytes], epoch: int = 1) -> None:
+    def __init__(
+        self,
+        relays: list[RelayEnd],
+        *,
+        keys: dict[int, bytes],
+        key_id: int = 0,
+        epoch: int = 1,
+        host: str = "127.0.0.1",
+    ) -> None:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
-        self.socket.bind(("127.0.0.1", 0))
+        self.socket.bind((host, 0))
         self.socket.setblocking(False)
         self.address: Address = self.socket.getsockname()
-        self.link = Link(self.socket.fileno(), relays=relays, keys=keys, epoch=epoch)
+        self.link = Link(self.socket.fileno(), relays=relays, keys=keys, key_id=key_id, epoch=epoch)
 
     def fileno(self) -> int:
         return self.socket.fileno()
