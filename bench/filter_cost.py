@@ -1,7 +1,7 @@
 """What the seccomp filter of the relay's unit costs a system call: python -m bench.filter_cost
 
-Two processes in turn, one under the filter of deploy/systemd/pyfastpath-relay.service, one without; each times
-a call that does nothing. The least of all rounds counts: what is above it is the machine's, not the filter's.
+Two processes in turn, one under the filter of deploy/systemd/pyfastpath-relay.service, one without; each
+times a call that does nothing. The least of all rounds counts: what is above it is the machine's.
 A relay makes two calls a batch, of up to 64 datagrams.
 """
 

@@ -89,7 +89,7 @@ PYFASTPATH_FLOORS = [
     "relay.backends relay.liveness relay.placement relay.recorder relay.sessions",
     "relay.addresses relay.memory relay.sockets relay.tables",
     "relay.ingress relay.opening relay.routing",
-    "relay.fdstore relay.privileges",
+    "relay.fdstore relay.herald relay.privileges",
     "relay.crew relay.manifest",
     "relay.child",
     "relay.keeper",

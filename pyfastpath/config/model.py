@@ -179,6 +179,9 @@ class RelayConfig(Config, frozen=True, forbid_unknown_fields=True, kw_only=True)
     drain_deadline_s: Annotated[
         int, number("SIGTERM: longest wait for live flows to end", 0, 604_800, reload=True)
     ] = 30
+    user: Annotated[
+        str, text("become this user once everything is open; empty: stay who started it", metavar="NAME")
+    ] = ""
     admin_socket: Annotated[
         str, text("admin API, a UNIX socket of mode 0600; default: /run/pyfastpath.sock, or the user's own")
     ] = ""

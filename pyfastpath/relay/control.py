@@ -104,6 +104,7 @@ class Control:
         self.routing = Routing(self.shared, self.tables, self.registry)
         self.findings: dict[int, Finding] = {}
         self.ports: dict[int, Endpoint] = {}  # plain pool index -> our address
+        self._loops = self.tables.counters()["loops"].copy()  # turns of the workers when they last did turn
         self.upgrade = ("none", "")  # how the last one went: none, running, done or failed, and why
         self.request_upgrade: Callable[[], None] | None = None  # None: there is no keeper to do it
 
@@ -362,6 +363,18 @@ class Control:
         """Flows a drain waits for: confirmed and provisional, copies in several shards counted each."""
         headers = self.tables.headers()
         return int(headers["flows_count"].sum() + headers["provisional_count"].sum())
+
+    def workers_turn(self) -> bool:
+        """Has every worker gone round since the last time this said yes? A thread may live and yet hang."""
+        loops = self.tables.counters()["loops"]
+        turn = self.crew.is_whole() and bool((loops != self._loops).all())
+        if turn:
+            self._loops = loops.copy()
+        return turn
+
+    def doing(self) -> str:
+        """What this relay does, for `systemctl status`."""
+        return f"{self.live_flows()} flows{', draining' if self.draining else ''}"
 
     def unready(self) -> list[str]:
         """Why this relay should get no new clients; empty when it should."""

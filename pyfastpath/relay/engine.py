@@ -58,6 +58,7 @@ class Engine:
         self._progress_s = 0.0  # when the next line about a drain is due
         self._loop: asyncio.AbstractEventLoop | None = None
         self.release: orders.Release | None = None  # another engine is to go on over the same memory
+        self.say_alive: Callable[[str], None] = lambda _: None
         self.control = Control(opening, config, failed=self._worker_failed)
 
     async def run(self, started: Callable[[], None] = lambda: None) -> int:
@@ -111,6 +112,8 @@ class Engine:
             await asyncio.wait({ended}, timeout=TICK_S)
             ticks += 1
             self.control.observe()
+            if self.control.workers_turn():
+                self.say_alive(self.control.doing())
             await probes.turn()
             if ticks % SWEEP_TICKS == 0:
                 self.control.sweep()
@@ -180,6 +183,7 @@ class KeeperEnd:
             signal.SIGUSR1: engine.control.begin_drain,
         }
         engine.control.request_upgrade = lambda: self._say(orders.Upgrade())
+        engine.say_alive = lambda text: self._say(orders.Alive(text))
         asyncio.get_running_loop().add_reader(self._socket, self._hear)
 
     def say_started(self) -> None:
@@ -215,6 +219,7 @@ class KeeperEnd:
         except ConfigError as error:
             for one in (error, *error.others):
                 log.error("not reloaded: %s", one)  # noqa: TRY400 - its sentence says it all
+        self._say(orders.Reloaded())
 
 
 def serve(manifest: Manifest, keeper: KeeperEnd, log_handler: logs.ReopenableHandler) -> int:

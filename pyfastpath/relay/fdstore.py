@@ -76,6 +76,11 @@ class Store:
         self._generation = 0
         self._names: set[str] = set()
 
+    @property
+    def keeps(self) -> bool:
+        """Is anything stored?"""
+        return bool(self._names)
+
     def take_up(self, config: RelayConfig) -> tuple[Opening, RelayConfig] | None:
         """What a keeper that died has left, and the configuration that fits it; None: open everything anew.
 

@@ -17,9 +17,12 @@ from typing import Final
 from fastpath.shard import LAYOUT_VERSION
 
 from pyfastpath import log as logs
-from pyfastpath.config import RelayConfig
-from pyfastpath.relay import memory, orders
+from pyfastpath.config import RelayConfig, load
+from pyfastpath.notify import ServiceManager
+from pyfastpath.relay import memory, orders, privileges
 from pyfastpath.relay.child import Child
+from pyfastpath.relay.fdstore import Store
+from pyfastpath.relay.herald import Herald
 from pyfastpath.relay.manifest import Manifest, plain_config
 from pyfastpath.relay.opening import Opening, open_relay
 from pyfastpath.relay.signals import Signals
@@ -42,6 +45,7 @@ log = logging.getLogger("pyfastpath.keeper")
 
 NOT_STARTED: Final = 71  # in place of an engine's exit code; EX_OSERR
 LAST_WAIT_S: Final = 5.0  # at the end, for engines that wait
+MANAGER_PATIENCE_S: Final = 5.0  # for a service manager that is slow to read: descriptors must not be lost
 AWAITED: Final = {
     signal.SIGTERM,
     signal.SIGINT,
@@ -57,17 +61,41 @@ def run(config: RelayConfig, *, file: str = "", flags: dict[str, str | list[str]
 
     SocketError or ConfigError when something cannot be opened.
     """
-    handler = logs.setup(config.log_level, config.log_format, config.log_file)
+    manager = ServiceManager(os.environ, patience_s=MANAGER_PATIENCE_S)
+    store = Store(manager)
+    # A log file is opened by the user whose it has to be.
+    handler = logs.setup(config.log_level, config.log_format, "" if config.user else config.log_file)
     signals = Signals(AWAITED)
-    opening = open_relay(config)
     try:
-        keeper = Keeper(opening, config, file, flags or {}, handler, signals)
+        taken = store.take_up(config)
+        opening, config = taken or (open_relay(config), config)
+        handler = _become(config, file, flags or {}, handler)
+        if taken is None:
+            store.keep(opening, config)
+        keeper = Keeper(opening, config, file, flags or {}, handler, signals, Herald(manager), store)
         with contextlib.closing(keeper):
-            return keeper.serve()
+            code = keeper.serve()
+        if code == 0:
+            store.let_go()
+        return code
     finally:
         signals.close()
-        if config.admin_socket:
-            Path(config.admin_socket).unlink(missing_ok=True)
+        if config.admin_socket and not store.keeps:
+            with contextlib.suppress(PermissionError):  # the error under way says so already
+                Path(config.admin_socket).unlink(missing_ok=True)
+
+
+def _become(
+    config: RelayConfig, file: str, flags: dict[str, str | list[str]], handler: logs.ReopenableHandler
+) -> logs.ReopenableHandler:
+    """The configured user from here on, with a log of that user's. ConfigError names what it may not read or
+    write: a reload must not find that out."""
+    privileges.gain_none()
+    if not config.user:
+        return handler
+    privileges.drop_to(config.user, admin_socket=config.admin_socket)
+    load(file or None, flags=flags)
+    return logs.setup(config.log_level, config.log_format, config.log_file)
 
 
 class Keeper:
@@ -81,6 +109,8 @@ class Keeper:
         flags: dict[str, str | list[str]],
         log_handler: logs.ReopenableHandler,
         signals: Signals,
+        herald: Herald,
+        store: Store,
     ) -> None:
         self._opening = opening
         self._config = config
@@ -88,6 +118,8 @@ class Keeper:
         self._flags = flags
         self._log_handler = log_handler
         self._signals = signals
+        self._herald = herald
+        self._store = store
         self._succession = Succession(LAYOUT_VERSION)
         self._children: dict[int, Child] = {}
         self._export = -1
@@ -133,6 +165,7 @@ class Keeper:
             if number is signal.SIGCHLD:
                 self._bury()
                 continue
+            self._herald.signalled(number)
             if number is signal.SIGHUP:
                 self._log_handler.reopen()
             if number is signal.SIGUSR2:
@@ -170,10 +203,15 @@ class Keeper:
             case orders.Started():
                 self._made = self._regions(descriptors)
                 self._execute(self._succession.started(number, now_s))
+                self._herald.started()
             case orders.Released():
                 self._close_export()
                 self._export = descriptors[0] if descriptors else -1
                 self._execute(self._succession.released(number, self._export >= 0, now_s))
+            case orders.Alive(text=text):
+                self._herald.alive(text)
+            case orders.Reloaded():
+                self._herald.reloaded()
             case orders.Upgrade():
                 self._execute(self._succession.upgrade(now_s))
         return True
@@ -244,6 +282,7 @@ class Keeper:
         if self._made is not None:
             old = self._opening.memory
             self._opening = self._opening.over(self._made)
+            self._store.keep(self._opening, self._config)
             for fd in (old.shared, *old.shards):
                 os.close(fd)
             self._made = None

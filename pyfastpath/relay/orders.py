@@ -41,6 +41,16 @@ class Released(Message, frozen=True):
     """
 
 
+class Alive(Message, frozen=True):
+    """Every worker has gone round since the last time. text: what they do, in words, for an operator."""
+
+    text: str
+
+
+class Reloaded(Message, frozen=True):
+    """It has followed the file, or refused to: the SIGHUP it was told of is dealt with."""
+
+
 class Upgrade(Message, frozen=True):
     """An operator wants the version that is installed now."""
 
@@ -71,7 +81,7 @@ class Upgraded(Message, frozen=True):
     text: str
 
 
-News: TypeAlias = Ready | Started | Released | Upgrade
+News: TypeAlias = Ready | Started | Released | Alive | Reloaded | Upgrade
 Order: TypeAlias = Go | Signalled | Release | Upgraded
 
 Heard = TypeVar("Heard", News, Order)

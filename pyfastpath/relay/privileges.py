@@ -68,7 +68,10 @@ def _found(user: str) -> pwd.struct_passwd:
 
 def _hand_over(admin_socket: str, user: pwd.struct_passwd) -> None:
     """By descriptor: in a folder of the user's, the name may meanwhile be that of something else."""
-    fd = os.open(admin_socket, os.O_PATH | os.O_NOFOLLOW)
+    try:
+        fd = os.open(admin_socket, os.O_PATH | os.O_NOFOLLOW)
+    except FileNotFoundError:  # somebody removed it; the socket itself lives on
+        return
     try:
         if stat.S_ISSOCK(os.fstat(fd).st_mode):
             os.chown(f"/proc/self/fd/{fd}", user.pw_uid, user.pw_gid)

@@ -281,3 +281,12 @@ def drops(relay: Relay) -> dict[str, int]:
 
     counted = relay.counters()["dropped"].sum(axis=(0, 1))
     return {name: int(counted[number]) for number, (name, _) in enumerate(DROP_REASONS) if counted[number]}
+
+
+def test_workers_that_do_not_go_round_are_noticed(relay: Relay) -> None:
+    """A thread that is alive may hang; only its count of turns says that it does not."""
+    for _ in range(2):
+        until(lambda: relay.call(Control.workers_turn), "they turn")
+    relay.call(lambda control: control.crew.stop())
+    relay.call(Control.workers_turn)  # what they counted up to their end
+    assert not relay.call(Control.workers_turn)

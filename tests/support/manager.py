@@ -44,6 +44,7 @@ class Manager:
         self._keeps_at_most = keeps_at_most  # FileDescriptorStoreMax
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(self.path))
+        self.path.chmod(0o777)  # as systemd's: whoever it starts may speak
         self._stop_read, self._stop_write = os.pipe()
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._listen, name="service-manager", daemon=True)
@@ -100,6 +101,11 @@ class Manager:
     def count(self, line: str) -> int:
         """How often an assignment was heard."""
         return self.heard.count(line)
+
+    def forget(self, name: str) -> None:
+        """As if this had never been kept."""
+        with self._changed:
+            self._obey(["FDSTOREREMOVE=1", f"FDNAME={name}"], [])
 
     def names(self) -> dict[str, int]:
         """How many descriptors are kept under each name."""
