@@ -95,6 +95,8 @@ cdef void forward_trunk(lane_state *lane, uint32_t now_ms) noexcept nogil:
         backend = backends_by_address(&lane.shard.backends, &source)
         size = came.segment_bytes if came.segment_bytes else length
         start = batch.notes[i].done // size * size if lane.recovering and length else 0
+        if length == 0 and not lane.recovering:         # nothing is in it, but it came
+            open_datagram(lane, backend, &came, i, 0, 0, now_ms)
         while start < length:
             open_datagram(lane, backend, &came, i, start, min(size, length - start), now_ms)
             start += size

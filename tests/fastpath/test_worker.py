@@ -9,6 +9,7 @@ import pytest
 from fastpath.backends import PLAIN, TRUNK
 from fastpath.link import Link
 
+from pyfastpath.relay.layout import DOWN, DROP_REASONS
 from pyfastpath.wire.token import mint
 from tests.support.rig import DEFAULT_TOS, Rig, udp, until
 from tests.support.rig_call import Call
@@ -256,3 +257,15 @@ def test_a_transceiver_teaches_a_client_that_the_relay_forgot() -> None:
         rig.start()
         forgotten.close()
         call.close()
+
+
+def test_an_empty_trunk_datagram_has_a_name() -> None:
+    """It carries nothing, but it came: from a stranger, and from a backend, for which it is no header."""
+    with Rig() as rig, udp("127.0.0.1") as backend, udp("127.0.0.1") as stranger:
+        rig.add_backend(0, backend.getsockname()[1], TRUNK)
+        for _ in range(3):
+            backend.sendto(b"", rig.trunks[0].getsockname())
+        stranger.sendto(b"", rig.trunks[0].getsockname())
+        until(lambda: rig.counters()["received"][DOWN] == 4, "four datagrams received")
+        named = dict(zip((name for name, _ in DROP_REASONS), rig.counters()["dropped"][DOWN], strict=True))
+        assert (named["bad_trunk"], named["untrusted_trunk"]) == (3, 1)

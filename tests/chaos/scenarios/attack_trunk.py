@@ -1,0 +1,177 @@
+"""Datagrams at the trunk's port that no transceiver sent, or not like this: each has its drop reason."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+import tomllib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from pyfastpath.types import Endpoint
+from pyfastpath.wire import trunk
+from tests.chaos.attackers import Shot, Spoofer, open_udp, paced, sources
+from tests.chaos.outcome import Outcome
+from tests.chaos.rig import ChaosRig
+from tests.chaos.scale import Scale
+from tests.chaos.siege import Bystanders, besiege, calls, hostile
+
+KEY: Final = (1, os.urandom(16))
+STRANGERS: Final = 100_000
+EPOCH: Final = 1_000
+WINDOW: Final = trunk.REPLAY_BITS
+MEDIA: Final = b"\x80" + bytes(100)
+NOBODY: Final = Endpoint(ip_address("127.66.0.1"), 9)
+HIDDEN: Final = ("::ffff:192.0.2.1", "64:ff9b::192.0.2.1", "fe80::1")  # must not be inside a record
+Wrong = tuple[Callable[[], bytes], tuple[str, ...]]  # builds a datagram; what its records are dropped for
+
+
+def trunk_strangers(directory: Path, scale: Scale) -> list[Outcome]:
+    """Anything at all from addresses that are no backend's; then from a backend's own address, first by
+    somebody who has not the key, then by somebody who has."""
+    with (
+        ChaosRig(directory, calls(scale), upstream="trunk", mode="echo", trunk_key=KEY) as rig,
+        Bystanders(rig, KEY) as peace,
+    ):
+        port = int(tomllib.loads((directory / "relay.toml").read_text())["trunk_port"])
+        mallory = Mallory(rig, port)
+        stranger = Spoofer(("127.0.0.1", port), anything())
+        count = hostile(scale, STRANGERS)
+        outcomes = []
+        for fault, attack in (
+            ("trunk datagrams from addresses of no backend", stranger),
+            ("trunk datagrams without the key from a backend's address", Unkeyed(mallory)),
+            ("old, replayed and malformed trunk datagrams under the right key", Keyed(mallory)),
+        ):
+            outcomes.append(besiege(rig, peace, attack, fault, count=count))
+        mallory.close()
+        stranger.close()
+        return outcomes
+
+
+def anything() -> Iterator[Shot]:
+    """Good datagrams, junk and nothing: from a stranger all are alike."""
+    down = trunk.direction_key(KEY[1], "down")
+    header = trunk.Header(EPOCH, 1, tagged=True, key_id=KEY[0])
+    good = trunk.build_datagram(header, [trunk.Record(MEDIA, NOBODY, confirmed=True)], down)
+    while True:
+        for source in sources("127.40.0.1", 5_000):
+            for payload in (good, good[:-16], secrets.token_bytes(50), b"", bytes(1400)):
+                yield Shot(source, payload, "untrusted_trunk")
+
+
+class Mallory:
+    """The address of a registered transceiver in the wrong hands."""
+
+    def __init__(self, rig: ChaosRig, port: int) -> None:
+        self._target = ("127.0.0.1", port)
+        self._socket = open_udp("127.0.0.1")
+        address = "{}:{}".format(*self._socket.getsockname())
+        rig.ask("PUT", "/v1/backends/mallory", {"address": address, "mode": "trunk", "assume_up": True})
+        clients = rig.load.streams[0].generator
+        live, source = clients.socket_of(0)
+        self.victim = Endpoint(ip_address(source), live.getsockname()[1])
+        self.sequence = itertools.count(WINDOW * 4)
+        self.last = b""
+
+    def send(self, datagram: bytes) -> None:
+        """To the trunk of the relay's first shard."""
+        self._socket.sendto(datagram, self._target)
+        self.last = datagram
+
+    def signed(
+        self,
+        *records: trunk.Record,
+        raw: bytes = b"",
+        epoch: int = EPOCH,
+        behind: int = 0,
+        key_id: int = KEY[0],
+        key: bytes = KEY[1],
+        direction: trunk.Direction = "down",
+    ) -> bytes:
+        """A datagram as the transceiver would sign it, but for what is named. raw: follows the records."""
+        header = trunk.Header(epoch, next(self.sequence) - behind, tagged=True, key_id=key_id)
+        before = trunk.build_header(header) + b"".join(map(trunk.build_record, records)) + raw
+        return before + trunk.tag(trunk.direction_key(key, direction), before)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class Unkeyed:
+    """What can be sent without the key."""
+
+    def __init__(self, mallory: Mallory) -> None:
+        self.expected, self._mallory = Counter[str](), mallory
+        self._shots = itertools.cycle(self._kinds())
+
+    def fire(self, count: int, rate_pps: int) -> None:
+        """The next ones, one of a kind after the other."""
+        _fire(self, self._mallory, self._shots, count, rate_pps)
+
+    def _kinds(self) -> Iterator[Wrong]:
+        good = self._mallory.signed(trunk.Record(MEDIA, self._mallory.victim, confirmed=True))
+        yield partial(self._mallory.signed, key=bytes(16)), ("bad_tag",)
+        yield partial(self._mallory.signed, key_id=3), ("bad_tag",)
+        yield partial(self._mallory.signed, direction="up"), ("bad_tag",)  # the relay's own, sent back
+        header = trunk.Header(EPOCH, 1)
+        yield partial(trunk.build_datagram, header, [trunk.Record(MEDIA, self._mallory.victim)]), ("bad_tag",)
+        for size in range(len(good)):  # 28: header and tag
+            yield partial(bytes, good[:size]), ("bad_trunk" if size < 28 else "bad_tag",)
+        for position in range(len(good)):
+            turned = good[:position] + bytes([good[position] ^ 0x80]) + good[position + 1 :]
+            yield partial(bytes, turned), ("bad_trunk" if position < 4 else "bad_tag",)
+
+
+class Keyed:
+    """What a transceiver that was taken over can do: nothing to the calls of others."""
+
+    def __init__(self, mallory: Mallory) -> None:
+        self.expected, self._mallory = Counter[str](), mallory
+        self._shots = itertools.cycle([*self._kinds()])
+
+    def fire(self, count: int, rate_pps: int) -> None:
+        """The next ones, one of a kind after the other."""
+        _fire(self, self._mallory, self._shots, count, rate_pps)
+
+    def _kinds(self) -> Iterator[Wrong]:
+        mallory, signed = self._mallory, self._mallory.signed
+        ping = trunk.Record(trunk.build_control(trunk.Ping(bytes(8))), control=True)
+        yield partial(signed, ping), ()
+        yield lambda: mallory.last, ("replayed",)
+        yield partial(signed, ping, behind=WINDOW + 500), ("replayed",)
+        yield partial(signed, ping, epoch=EPOCH - 1), ("old_epoch",)
+        yield partial(signed, ping, epoch=0), ("old_epoch",)
+        yield partial(signed, trunk.Record(MEDIA, mallory.victim)), ("wrong_backend",)
+        yield partial(signed, trunk.Record(MEDIA, mallory.victim, confirmed=True)), ("wrong_backend",)
+        closed = trunk.Record(trunk.build_control(trunk.FlowClosed()), mallory.victim, control=True)
+        yield partial(signed, closed), ()  # of another's flow: read, and without effect
+        yield partial(signed, trunk.Record(b"\xff\xff", control=True)), ()
+        yield partial(signed, trunk.Record(MEDIA, NOBODY)), ("unknown_flow",)
+        yield partial(signed, trunk.Record(MEDIA, NOBODY, ingress=255, confirmed=True)), ("unknown_flow",)
+        yield partial(signed, trunk.Record(b"\x50", mallory.victim)), ("not_webrtc",)
+        hidden = [trunk.Record(MEDIA, Endpoint(ip_address(each), 9)) for each in HIDDEN]
+        yield partial(signed, *hidden), ("bad_record",) * len(HIDDEN)
+        record = trunk.build_record(trunk.Record(MEDIA, NOBODY))
+        for size in range(2, len(record)):
+            yield partial(signed, raw=record[:size]), ("bad_record",)
+        for flag in (0x20, 0x40, 0x80):
+            yield partial(signed, raw=record[:2] + bytes([flag]) + record[3:]), ("bad_record",)
+        for length in (len(MEDIA) + 1, 0x7FFF, 0xFFFF):
+            yield partial(signed, raw=length.to_bytes(2, "big") + record[2:]), ("bad_record",)
+
+
+def _fire(
+    attack: Unkeyed | Keyed, mallory: Mallory, shots: Iterator[Wrong], count: int, rate_pps: int
+) -> None:
+    for build, reasons in paced(itertools.islice(shots, count), rate_pps):
+        mallory.send(build())
+        attack.expected.update(reasons)
+
+
+SCENARIOS = {"attack-trunk": trunk_strangers}

@@ -1,0 +1,199 @@
+"""Live calls under attack, in exact books.
+
+with ChaosRig(directory, scale, upstream="trunk", mode="echo") as rig, Bystanders(rig) as peace:
+    attack = Spoofer(rig.relay.listen, shots)
+    outcome = besiege(rig, peace, attack, "junk", count=1000)
+
+In turns come the attack, and bystanders who send as many ordinary datagrams at the same rate: what the attack
+does to the latency of live calls is told from what any load does.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self
+
+from fastpath.load.generator import Generator
+from fastpath.load.sink import Sink
+from fastpath.load.trunk_sink import TrunkSink
+
+from pyfastpath.tools.bench.latency import Latency
+from pyfastpath.tools.bench.threads import NAP_US, sleep_exactly
+from tests.chaos.attackers import Attack
+from tests.chaos.outcome import Outcome
+from tests.chaos.rig import SERVE_S, SIZE_BYTES, ChaosRig
+from tests.chaos.scale import Scale
+from tests.chaos.sessions import installed
+from tests.support.rig import until
+
+BYSTANDERS: Final = 100
+FIRST_BYSTANDER: Final = "127.2.0.1"
+BYSTANDERS_NAME: Final = "bystanders"
+ROUNDS: Final = 2
+STATELESS_MIB: Final = 8.0  # a flood that leaves no state: what Python and malloc may take on the way
+SETTLED_S: Final = 30.0
+
+
+def calls(scale: Scale) -> Scale:
+    """A thousand live calls of fifty datagrams a second each way; fewer in the suite."""
+    if scale.is_full:
+        return replace(scale, flows=1_000, pps=50_000)
+    return replace(scale, flows=200, pps=2_000)
+
+
+def hostile(scale: Scale, full: int) -> int:
+    """How many hostile datagrams: `full` for the record, a four hundredth of it in the suite."""
+    return full if scale.is_full else max(500, full // 400)
+
+
+def rate_pps(scale: Scale) -> int:
+    """How fast they come."""
+    return 40_000 if scale.is_full else 5_000
+
+
+class Bystanders:
+    """Confirmed flows of a backend of their own, which send when they are told to."""
+
+    def __init__(self, rig: ChaosRig, trunk_key: tuple[int, bytes] | None = None) -> None:
+        self._rig, self._pool = rig, ThreadPoolExecutor(1, initializer=sleep_exactly)
+        link: dict[str, Any] = {"mode": "trunk", "assume_up": True} if rig.upstream == "trunk" else {}
+        known: dict[str, Any] = {"flows": BYSTANDERS}
+        if trunk_key is not None:
+            known |= {"key_id": trunk_key[0], "key": trunk_key[1]}
+        self._sink = (TrunkSink if link else Sink)(("127.0.0.1", 0), **known)
+        rig.ask("PUT", f"/v1/backends/{BYSTANDERS_NAME}", {"address": f"127.0.0.1:{self._sink.port}", **link})
+        ufrags = installed(rig.relay, [BYSTANDERS_NAME] * BYSTANDERS)
+        self._generator = Generator(
+            rig.relay.listen,
+            [each.encode() for each in ufrags],
+            first_source=FIRST_BYSTANDER,
+            size_bytes=SIZE_BYTES,
+        )
+
+    def __enter__(self) -> Self:
+        nap_us = NAP_US if self._rig.scale.is_full else 0
+        self._serving = self._pool.submit(self._sink.run, nap_us=nap_us, duration_ms=int(SERVE_S * 1000))
+        confirmed = self._generator.setup(timeout_ms=20_000)
+        assert confirmed == BYSTANDERS, f"{confirmed} of {BYSTANDERS} bystanders are confirmed"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sink.stop()
+        self._serving.result()
+        self._pool.shutdown()
+        self._generator.close()
+        self._sink.close()
+
+    def fire(self, count: int, rate_pps: int) -> None:
+        """Ordinary datagrams."""
+        self._generator.run(rate_pps=rate_pps, limit=count, duration_ms=int(SERVE_S * 1000), drain_ms=0)
+
+
+@dataclass(slots=True)
+class _Turns:
+    """What the turns of one side took, and what live calls felt meanwhile."""
+
+    seconds: float = 0.0
+    latencies: tuple[Latency, ...] = ()
+
+    def p99_us(self) -> float:
+        return Latency.merged(self.latencies).quantile_us(0.99) or 0.0
+
+
+def besiege(
+    rig: ChaosRig,
+    peace: Bystanders,
+    attack: Attack,
+    fault: str,
+    *,
+    count: int,
+    memory_mib: float = STATELESS_MIB,
+    note: str = "",
+) -> Outcome:
+    """The attack's `count` datagrams beside live calls; every promise that any attack has to leave whole.
+
+    memory_mib: what the relay's processes may grow by.
+    """
+    rounds = ROUNDS if rig.scale.is_full else 1
+    pace = rate_pps(rig.scale)
+    under_attack, in_peace = _Turns(), _Turns()
+    rig.load_start()
+    peace.fire(count // rounds // 4, pace)  # warm: every path was walked once before memory is looked at
+    before_mib = rig.memory_mib()
+    expected_before = Counter(attack.expected)
+    for _ in range(rounds):
+        _turn(rig, peace, in_peace, count // rounds, pace)
+        _turn(rig, attack, under_attack, count // rounds, pace)
+    expected = attack.expected - expected_before
+    _wait_for_books(rig, expected)
+    grown_mib = rig.memory_mib() - before_mib
+    rig.load_stop()
+    fired = sum(expected.values())
+    words = (
+        f"{fired:,} hostile datagrams in {under_attack.seconds:.1f} s",
+        f"p99 of live calls {under_attack.p99_us():,.0f} µs, beside ordinary datagrams at that rate "
+        f"{in_peace.p99_us():,.0f} µs",
+        f"memory {grown_mib:+.1f} MiB",
+        note,
+    )
+    outcome = rig.outcome(fault, note="; ".join(filter(None, words)), repeats=rounds)
+    return _judged(rig, outcome, expected, grown_mib, memory_mib)
+
+
+def _turn(rig: ChaosRig, side: Attack | Bystanders, turns: _Turns, count: int, pace: int) -> None:
+    before, began_s = _latency(rig), time.monotonic()
+    side.fire(count, pace)
+    turns.seconds += time.monotonic() - began_s
+    turns.latencies += (_latency(rig).minus(before),)
+
+
+def _latency(rig: ChaosRig) -> Latency:
+    return Latency.merged(Latency.of(stream.end(rig.mode).histogram()) for stream in rig.load.streams)
+
+
+def _wait_for_books(rig: ChaosRig, expected: Counter[str]) -> None:
+    """Until the relay has counted all, or the kernel dropped some."""
+    wanted = sum(count for reason, count in expected.items() if reason)
+    until(
+        lambda: sum(rig.relay_drops().values()) + rig.kernel_drops() >= wanted,
+        f"{wanted:,} datagrams dropped by name",
+        seconds=SETTLED_S,
+    )
+
+
+def _judged(
+    rig: ChaosRig, outcome: Outcome, expected: Counter[str], grown_mib: float, memory_mib: float
+) -> Outcome:
+    """Every hostile datagram is found under its reason, and no other datagram under any; what is missing, the
+    kernel dropped, and only what the kernel dropped is missing."""
+    named = Counter({reason: count for reason, count in expected.items() if reason})
+    found = Counter(rig.relay_drops())
+    too_many = found - named
+    missing = sum((named - found).values())
+    return (
+        outcome.promising(
+            not too_many, f"no datagram is dropped for another reason, but {dict(too_many)} are"
+        )
+        .promising(
+            missing + outcome.lost <= outcome.kernel_dropped,
+            f"each is dropped under its name: {dict(named)}, found {dict(found)}",
+        )
+        .promising(outcome.lost <= outcome.kernel_dropped, "the relay drops nothing of a live call")
+        .promising(outcome.misrouted == 0, "nothing is misrouted")
+        .promising(grown_mib <= memory_mib, f"memory grows by at most {memory_mib} MiB")
+    )
+
+
+def udp_counts(sock: socket.socket) -> tuple[int, int]:
+    """(datagrams, bytes) that wait at a socket; they are taken."""
+    datagrams = octets = 0
+    try:
+        while True:
+            octets += len(sock.recv(65_536, socket.MSG_DONTWAIT))
+            datagrams += 1
+    except BlockingIOError:
+        return datagrams, octets
