@@ -10,9 +10,9 @@ does to the latency of live calls is told from what any load does.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
@@ -23,7 +23,8 @@ from fastpath.load.trunk_sink import TrunkSink
 
 from pyfastpath.tools.bench.latency import Latency
 from pyfastpath.tools.bench.threads import NAP_US, sleep_exactly
-from tests.chaos.attackers import Attack
+from tests.chaos.attacks.attackers import Attack
+from tests.chaos.behind import trunk_key
 from tests.chaos.outcome import Outcome
 from tests.chaos.rig import SERVE_S, SIZE_BYTES, ChaosRig
 from tests.chaos.scale import Scale
@@ -58,13 +59,13 @@ def rate_pps(scale: Scale) -> int:
 class Bystanders:
     """Confirmed flows of a backend of their own, which send when they are told to."""
 
-    def __init__(self, rig: ChaosRig, trunk_key: tuple[int, bytes] | None = None) -> None:
+    flows = BYSTANDERS
+
+    def __init__(self, rig: ChaosRig) -> None:
         self._rig, self._pool = rig, ThreadPoolExecutor(1, initializer=sleep_exactly)
         link: dict[str, Any] = {"mode": "trunk", "assume_up": True} if rig.upstream == "trunk" else {}
-        known: dict[str, Any] = {"flows": BYSTANDERS}
-        if trunk_key is not None:
-            known |= {"key_id": trunk_key[0], "key": trunk_key[1]}
-        self._sink = (TrunkSink if link else Sink)(("127.0.0.1", 0), **known)
+        key = dict(zip(("key_id", "key"), trunk_key(rig) or (), strict=False))
+        self._sink = (TrunkSink if link else Sink)(("127.0.0.1", 0), flows=BYSTANDERS, **key)
         rig.ask("PUT", f"/v1/backends/{BYSTANDERS_NAME}", {"address": f"127.0.0.1:{self._sink.port}", **link})
         ufrags = installed(rig.relay, [BYSTANDERS_NAME] * BYSTANDERS)
         self._generator = Generator(
@@ -112,13 +113,16 @@ def besiege(
     *,
     count: int,
     memory_mib: float = STATELESS_MIB,
-    note: str = "",
+    settled: Callable[[], bool] = lambda: True,
+    note: Callable[[], str] = lambda: "",
 ) -> Outcome:
     """The attack's `count` datagrams beside live calls; every promise that any attack has to leave whole.
 
-    memory_mib: what the relay's processes may grow by.
+    memory_mib: what the relay's processes may grow by. settled: whether everything fired has arrived where it
+    may. note: what to say of it in the end.
     """
     rounds = ROUNDS if rig.scale.is_full else 1
+    assert count % rounds == 0
     pace = rate_pps(rig.scale)
     under_attack, in_peace = _Turns(), _Turns()
     rig.load_start()
@@ -128,20 +132,20 @@ def besiege(
     for _ in range(rounds):
         _turn(rig, peace, in_peace, count // rounds, pace)
         _turn(rig, attack, under_attack, count // rounds, pace)
+    until(settled, "what was fired has settled", seconds=SETTLED_S)
     expected = attack.expected - expected_before
     _wait_for_books(rig, expected)
     grown_mib = rig.memory_mib() - before_mib
     rig.load_stop()
-    fired = sum(expected.values())
     words = (
-        f"{fired:,} hostile datagrams in {under_attack.seconds:.1f} s",
+        f"{count:,} hostile datagrams in {under_attack.seconds:.1f} s",
         f"p99 of live calls {under_attack.p99_us():,.0f} µs, beside ordinary datagrams at that rate "
         f"{in_peace.p99_us():,.0f} µs",
         f"memory {grown_mib:+.1f} MiB",
-        note,
+        note(),
     )
     outcome = rig.outcome(fault, note="; ".join(filter(None, words)), repeats=rounds)
-    return _judged(rig, outcome, expected, grown_mib, memory_mib)
+    return judged(outcome, expected, rig.relay_drops(), grown_mib, memory_mib)
 
 
 def _turn(rig: ChaosRig, side: Attack | Bystanders, turns: _Turns, count: int, pace: int) -> None:
@@ -165,35 +169,21 @@ def _wait_for_books(rig: ChaosRig, expected: Counter[str]) -> None:
     )
 
 
-def _judged(
-    rig: ChaosRig, outcome: Outcome, expected: Counter[str], grown_mib: float, memory_mib: float
+def judged(
+    outcome: Outcome, expected: Counter[str], found: Mapping[str, int], grown_mib: float, memory_mib: float
 ) -> Outcome:
     """Every hostile datagram is found under its reason, and no other datagram under any; what is missing, the
     kernel dropped, and only what the kernel dropped is missing."""
     named = Counter({reason: count for reason, count in expected.items() if reason})
-    found = Counter(rig.relay_drops())
-    too_many = found - named
-    missing = sum((named - found).values())
+    others = Counter(found) - named
+    missing = sum((named - Counter(found)).values())
     return (
-        outcome.promising(
-            not too_many, f"no datagram is dropped for another reason, but {dict(too_many)} are"
-        )
+        outcome.promising(not others, f"no datagram is dropped for another reason, but {dict(others)} are")
         .promising(
             missing + outcome.lost <= outcome.kernel_dropped,
             f"each is dropped under its name: {dict(named)}, found {dict(found)}",
         )
         .promising(outcome.lost <= outcome.kernel_dropped, "the relay drops nothing of a live call")
         .promising(outcome.misrouted == 0, "nothing is misrouted")
-        .promising(grown_mib <= memory_mib, f"memory grows by at most {memory_mib} MiB")
+        .promising(grown_mib <= memory_mib, f"memory grows by at most {memory_mib} MiB, not {grown_mib:.1f}")
     )
-
-
-def udp_counts(sock: socket.socket) -> tuple[int, int]:
-    """(datagrams, bytes) that wait at a socket; they are taken."""
-    datagrams = octets = 0
-    try:
-        while True:
-            octets += len(sock.recv(65_536, socket.MSG_DONTWAIT))
-            datagrams += 1
-    except BlockingIOError:
-        return datagrams, octets

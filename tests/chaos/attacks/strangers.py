@@ -7,16 +7,14 @@ import random
 import secrets
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from pyfastpath.wire import stun, token
-from tests.chaos.attackers import Attack, Requests, Shot, Spoofer, sources
+from tests.chaos.attacks.attackers import Requests, Shot, Spoofer, sources
+from tests.chaos.attacks.siege import Bystanders, besiege, hostile
 from tests.chaos.outcome import Outcome
 from tests.chaos.rig import ChaosRig
-from tests.chaos.scale import Scale
 from tests.chaos.sessions import LIFETIME_S
-from tests.chaos.siege import Bystanders, besiege, calls, hostile
 
 FORGED: Final = 1_000_000
 MEDIA: Final = 100_000
@@ -25,29 +23,27 @@ NOBODY: Final = 999  # no transceiver has this number
 BUFFER_BYTES: Final = 2048  # of the relay's receive buffer of a datagram
 
 
-def strangers(directory: Path, scale: Scale) -> list[Outcome]:
-    """A million requests with forged tokens; media from unknown addresses, junk, and everything malformed."""
-    with (
-        ChaosRig(directory, calls(scale), upstream="trunk", mode="echo", token_key=KEY) as rig,
-        Bystanders(rig) as peace,
-    ):
-        forged, media = hostile(scale, FORGED), hostile(scale, MEDIA)
-        attacks: list[tuple[str, Attack, int]] = [
-            ("flood of forged tokens, each from another address", forgeries(rig, forged), forged),
-            (
-                "media, junk, malformed requests from unknown addresses",
-                Spoofer(rig.relay.listen, junk()),
-                media,
-            ),
-        ]
-        outcomes = []
-        for fault, attack, count in attacks:
-            created = rig.relay.total("flow_changes")
-            outcome = besiege(rig, peace, attack, fault, count=count)
-            left = rig.relay.total("flow_changes") - created
-            outcomes.append(outcome.promising(left == 0, f"no flow is touched, but {left} were"))
-            attack.close()  # type: ignore[attr-defined]
-        return outcomes
+def forged_tokens(rig: ChaosRig, peace: Bystanders) -> Outcome:
+    """A million requests, no two under one token or from one address."""
+    count = hostile(rig.scale, FORGED)
+    return stateless(rig, peace, forgeries(rig, count), "forged tokens, each from another address", count)
+
+
+def junk(rig: ChaosRig, peace: Bystanders) -> Outcome:
+    """Media from unknown addresses, malformed and unwanted requests, and what is no WebRTC."""
+    attack = Spoofer(rig.relay.listen, rubbish())
+    return stateless(rig, peace, attack, "media and junk from unknown addresses", hostile(rig.scale, MEDIA))
+
+
+def stateless(
+    rig: ChaosRig, peace: Bystanders, attack: Requests | Spoofer, fault: str, count: int
+) -> Outcome:
+    """An attack that must leave no state at all."""
+    changes = rig.relay.total("flow_changes")
+    outcome = besiege(rig, peace, attack, fault, count=count)
+    attack.close()
+    touched = rig.relay.total("flow_changes") - changes
+    return outcome.promising(touched == 0, f"no flow is made or ended, but {touched} were")
 
 
 def forgeries(rig: ChaosRig, count: int) -> Requests:
@@ -59,7 +55,7 @@ def forgeries(rig: ChaosRig, count: int) -> Requests:
     return Requests(rig.relay.listen, ufrags, reason="bad_token", first_source="127.16.0.1")
 
 
-def junk() -> Iterator[Shot]:
+def rubbish() -> Iterator[Shot]:
     """One of every kind, from address to address, with random content."""
     dice = random.Random(5)
     kinds = [*unknown_media(), *no_webrtc(), *malformed(), *refused_requests()]
@@ -113,6 +109,3 @@ def refused_requests() -> Iterator[tuple[bytes, str]]:
         (minted(now_s + LIFETIME_S, NOBODY), "unknown_backend"),
     ):
         yield stun.build_binding_request(secrets.token_bytes(12), f"{ufrag}:x".encode(), key=b"p"), reason
-
-
-SCENARIOS = {"attack-strangers": strangers}

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import os
 import secrets
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Final
 
 from pyfastpath.types import Endpoint
 from pyfastpath.wire import trunk
-from tests.chaos.attackers import Shot, Spoofer, open_udp, paced, sources
+from tests.chaos.attacks.attackers import Shot, Spoofer, open_udp, paced, sources
+from tests.chaos.attacks.siege import Bystanders, besiege, hostile
+from tests.chaos.behind import settings, trunk_key
 from tests.chaos.outcome import Outcome
 from tests.chaos.rig import ChaosRig
-from tests.chaos.scale import Scale
-from tests.chaos.siege import Bystanders, besiege, calls, hostile
 
-KEY: Final = (1, os.urandom(16))
 STRANGERS: Final = 100_000
 EPOCH: Final = 1_000
 WINDOW: Final = trunk.REPLAY_BITS
@@ -31,33 +27,30 @@ HIDDEN: Final = ("::ffff:192.0.2.1", "64:ff9b::192.0.2.1", "fe80::1")  # must no
 Wrong = tuple[Callable[[], bytes], tuple[str, ...]]  # builds a datagram; what its records are dropped for
 
 
-def trunk_strangers(directory: Path, scale: Scale) -> list[Outcome]:
+def datagrams(rig: ChaosRig, peace: Bystanders) -> list[Outcome]:
     """Anything at all from addresses that are no backend's; then from a backend's own address, first by
     somebody who has not the key, then by somebody who has."""
-    with (
-        ChaosRig(directory, calls(scale), upstream="trunk", mode="echo", trunk_key=KEY) as rig,
-        Bystanders(rig, KEY) as peace,
-    ):
-        port = int(tomllib.loads((directory / "relay.toml").read_text())["trunk_port"])
-        mallory = Mallory(rig, port)
-        stranger = Spoofer(("127.0.0.1", port), anything())
-        count = hostile(scale, STRANGERS)
-        outcomes = []
+    mallory = Mallory(rig)
+    stranger = Spoofer(mallory.target, anything(rig))
+    count = hostile(rig.scale, STRANGERS)
+    outcomes = [
+        besiege(rig, peace, attack, fault, count=count)
         for fault, attack in (
             ("trunk datagrams from addresses of no backend", stranger),
             ("trunk datagrams without the key from a backend's address", Unkeyed(mallory)),
             ("old, replayed and malformed trunk datagrams under the right key", Keyed(mallory)),
-        ):
-            outcomes.append(besiege(rig, peace, attack, fault, count=count))
-        mallory.close()
-        stranger.close()
-        return outcomes
+        )
+    ]
+    mallory.close()
+    stranger.close()
+    return outcomes
 
 
-def anything() -> Iterator[Shot]:
+def anything(rig: ChaosRig) -> Iterator[Shot]:
     """Good datagrams, junk and nothing: from a stranger all are alike."""
-    down = trunk.direction_key(KEY[1], "down")
-    header = trunk.Header(EPOCH, 1, tagged=True, key_id=KEY[0])
+    key_id, key = known_key(rig)
+    down = trunk.direction_key(key, "down")
+    header = trunk.Header(EPOCH, 1, tagged=True, key_id=key_id)
     good = trunk.build_datagram(header, [trunk.Record(MEDIA, NOBODY, confirmed=True)], down)
     while True:
         for source in sources("127.40.0.1", 5_000):
@@ -65,11 +58,19 @@ def anything() -> Iterator[Shot]:
                 yield Shot(source, payload, "untrusted_trunk")
 
 
+def known_key(rig: ChaosRig) -> tuple[int, bytes]:
+    """The trunk's, which only transceivers should have."""
+    key = trunk_key(rig)
+    assert key is not None, "without a key there is nothing to forge"
+    return key
+
+
 class Mallory:
     """The address of a registered transceiver in the wrong hands."""
 
-    def __init__(self, rig: ChaosRig, port: int) -> None:
-        self._target = ("127.0.0.1", port)
+    def __init__(self, rig: ChaosRig) -> None:
+        self.target = ("127.0.0.1", int(settings(rig)["trunk_port"]))
+        self.key_id, self.key = known_key(rig)
         self._socket = open_udp("127.0.0.1")
         address = "{}:{}".format(*self._socket.getsockname())
         rig.ask("PUT", "/v1/backends/mallory", {"address": address, "mode": "trunk", "assume_up": True})
@@ -81,7 +82,7 @@ class Mallory:
 
     def send(self, datagram: bytes) -> None:
         """To the trunk of the relay's first shard."""
-        self._socket.sendto(datagram, self._target)
+        self._socket.sendto(datagram, self.target)
         self.last = datagram
 
     def signed(
@@ -90,14 +91,15 @@ class Mallory:
         raw: bytes = b"",
         epoch: int = EPOCH,
         behind: int = 0,
-        key_id: int = KEY[0],
-        key: bytes = KEY[1],
+        key_id: int | None = None,
+        key: bytes = b"",
         direction: trunk.Direction = "down",
     ) -> bytes:
         """A datagram as the transceiver would sign it, but for what is named. raw: follows the records."""
-        header = trunk.Header(epoch, next(self.sequence) - behind, tagged=True, key_id=key_id)
+        which = self.key_id if key_id is None else key_id
+        header = trunk.Header(epoch, next(self.sequence) - behind, tagged=True, key_id=which)
         before = trunk.build_header(header) + b"".join(map(trunk.build_record, records)) + raw
-        return before + trunk.tag(trunk.direction_key(key, direction), before)
+        return before + trunk.tag(trunk.direction_key(key or self.key, direction), before)
 
     def close(self) -> None:
         self._socket.close()
@@ -172,6 +174,3 @@ def _fire(
     for build, reasons in paced(itertools.islice(shots, count), rate_pps):
         mallory.send(build())
         attack.expected.update(reasons)
-
-
-SCENARIOS = {"attack-trunk": trunk_strangers}

@@ -1,0 +1,45 @@
+"""Who judges an attack: a datagram under a wrong name, or none, is noticed."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from tests.chaos.attacks.siege import judged
+from tests.chaos.outcome import Outcome
+
+KEPT = Outcome("an attack", "live calls", 1, 100, 100, 0, 0, 0, 0, None, None)
+EXPECTED = Counter({"bad_token": 7, "unknown_flow": 2, "": 5})  # five are to pass
+
+
+def verdict(outcome: Outcome = KEPT, grown_mib: float = 0.0, **found: int) -> str:
+    return judged(outcome, EXPECTED, {"bad_token": 7, "unknown_flow": 2} | found, grown_mib, 8.0).broken
+
+
+def test_exact_books_keep_every_promise() -> None:
+    assert verdict() == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"bad_token": 6}, "under its name"),
+        ({"bad_token": 8}, "another reason"),
+        ({"unknown_flow": 1, "bad_stun": 1}, "another reason"),
+        ({"send_blocked": 1}, "another reason"),
+    ],
+)
+def test_a_datagram_under_another_name_is_noticed(found: dict[str, int], said: str) -> None:
+    assert said in verdict(**found)
+
+
+def test_what_the_kernel_dropped_may_be_missing_once() -> None:
+    two = replace(KEPT, kernel_dropped=2)
+    assert verdict(two, bad_token=5) == ""
+    assert "under its name" in verdict(replace(two, arrived=99, lost=1), bad_token=5)
+
+
+def test_a_lost_call_and_growing_memory_are_noticed() -> None:
+    assert "live call" in verdict(replace(KEPT, arrived=99, lost=1))
+    assert "misrouted" in verdict(replace(KEPT, misrouted=1))
+    assert "memory" in verdict(grown_mib=8.1)
