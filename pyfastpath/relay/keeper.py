@@ -66,9 +66,9 @@ def run(config: RelayConfig, *, file: str = "", flags: dict[str, str | list[str]
     # A log file is opened by the user whose it has to be.
     handler = logs.setup(config.log_level, config.log_format, "" if config.user else config.log_file)
     signals = Signals(AWAITED)
+    taken = store.take_up(config)
+    opening, config = taken or (open_relay(config), config)
     try:
-        taken = store.take_up(config)
-        opening, config = taken or (open_relay(config), config)
         handler = _become(config, file, flags or {}, handler)
         if taken is None:
             store.keep(opening, config)

@@ -377,6 +377,7 @@ TWINS = {  # for every key a value that is not its default
     "dscp_video": "3",
     "dscp_bulk": "4",
     "drain_deadline_s": "83",
+    "user": "nobody",
     "admin_socket": "/run/other.sock",
     "admin_tcp": "127.0.0.1:84",
     "admin_token": "0123456789abcdef0",
