@@ -39,6 +39,12 @@ def test_what_the_kernel_dropped_may_be_missing_once() -> None:
     assert "under its name" in verdict(replace(two, arrived=99, lost=1), bad_token=5)
 
 
+def test_what_was_shed_may_be_missing_under_its_name_but_not_of_a_call() -> None:
+    assert verdict(bad_token=5, shed_unknown=2) == ""
+    assert "under its name" in verdict(bad_token=4, shed_unknown=2)
+    assert "live call" in verdict(replace(KEPT, arrived=98, lost=2), bad_token=7, shed_voice=2)
+
+
 def test_a_lost_call_and_growing_memory_are_noticed() -> None:
     assert "live call" in verdict(replace(KEPT, arrived=99, lost=1))
     assert "misrouted" in verdict(replace(KEPT, misrouted=1))

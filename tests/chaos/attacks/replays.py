@@ -8,7 +8,7 @@ from typing import Final
 from pyfastpath.wire import stun
 from tests.chaos.aging import Tables
 from tests.chaos.attacks.attackers import Requests, Shot, Spoofer, sources
-from tests.chaos.attacks.siege import Bystanders, besiege, hostile
+from tests.chaos.attacks.siege import Bystanders, besiege, gone, hostile, rate_pps, slow_pps
 from tests.chaos.attacks.strangers import KEY
 from tests.chaos.behind import Behind, settings
 from tests.chaos.outcome import Outcome
@@ -38,16 +38,16 @@ def tokens(rig: ChaosRig, peace: Bystanders) -> Outcome:
             attack,
             "valid tokens from many addresses",
             count=count,
+            pace=rate_pps(rig.scale),
             memory_mib=STATE_MIB,
-            settled=lambda: silent.heard + rig.kernel_drops() >= attack.expected[""],
+            settled=lambda: silent.heard + gone(rig) >= attack.expected[""],
             note=lambda: f"{len(tables.provisional()):,} provisional flows of {len(copied):,} tokens left",
         )
-        fired, attack_made = attack.expected[""], _changes(rig, "provisional_created") - created
+        fired, opened, missed = attack.expected[""], _changes(rig, "provisional_created") - created, gone(rig)
         attack.close()
     return (
         outcome.promising(
-            attack_made + outcome.kernel_dropped >= fired and attack_made <= fired,
-            f"each opens a provisional flow: {attack_made:,} of {fired:,}",
+            fired - missed <= opened <= fired, f"each opens a provisional flow: {opened:,} of {fired:,}"
         )
         .promising(_changes(rig, "confirmed") == confirmed, "none is confirmed")
         .promising(tables.most_of_one_ufrag() <= SESSION_CAP, "a ufrag holds eight in a shard")
@@ -66,7 +66,7 @@ def requests(rig: ChaosRig, peace: Bystanders) -> Outcome:
 
     def answered() -> bool:
         attack.hear()
-        return attack.heard + rig.kernel_drops() >= attack.expected[""]
+        return attack.heard + gone(rig) >= attack.expected[""]
 
     outcome = besiege(
         rig,
@@ -74,6 +74,7 @@ def requests(rig: ChaosRig, peace: Bystanders) -> Outcome:
         attack,
         "requests and responses of live calls replayed from other addresses",
         count=count,
+        pace=slow_pps(rig.scale),
         memory_mib=STATE_MIB,
         settled=answered,
         note=lambda: f"{attack.expected['']:,} requests forwarded, their answers came back",

@@ -13,7 +13,7 @@ from typing import Final
 from pyfastpath.wire import stun
 from tests.chaos.aging import Tables
 from tests.chaos.attacks.attackers import Spoofer, open_udp, paced, sources
-from tests.chaos.attacks.siege import Bystanders, besiege, hostile
+from tests.chaos.attacks.siege import Bystanders, besiege, gone, hostile, slow_pps
 from tests.chaos.behind import Behind
 from tests.chaos.outcome import Outcome
 from tests.chaos.rig import ChaosRig
@@ -98,7 +98,7 @@ def reflection(rig: ChaosRig, peace: Bystanders) -> Outcome:
             attack.expected["amplification"] = 3 * backend.heard - attack.got
             named = attack.expected["provisional"] + attack.expected["amplification"]
             all_heard = backend.heard == attack.expected[""] and backend.said == 5 * backend.heard
-            return rig.kernel_drops() > 0 or (all_heard and sum(rig.relay_drops().values()) == named)
+            return gone(rig) > 0 or (all_heard and sum(rig.relay_drops().values()) == named)
 
         outcome = besiege(
             rig,
@@ -106,6 +106,7 @@ def reflection(rig: ChaosRig, peace: Bystanders) -> Outcome:
             attack,
             "reflection through a loud backend",
             count=hostile(rig.scale, REQUESTS),
+            pace=slow_pps(rig.scale),
             memory_mib=STATE_MIB,
             settled=settled,
             note=lambda: f"the worst victim got {attack.worst():.2f} bytes for each sent in its name",

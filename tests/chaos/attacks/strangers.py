@@ -11,7 +11,7 @@ from typing import Final
 
 from pyfastpath.wire import stun, token
 from tests.chaos.attacks.attackers import Requests, Shot, Spoofer, sources
-from tests.chaos.attacks.siege import Bystanders, besiege, hostile
+from tests.chaos.attacks.siege import Bystanders, besiege, hostile, rate_pps, slow_pps
 from tests.chaos.outcome import Outcome
 from tests.chaos.rig import ChaosRig
 from tests.chaos.sessions import LIFETIME_S
@@ -26,21 +26,23 @@ BUFFER_BYTES: Final = 2048  # of the relay's receive buffer of a datagram
 def forged_tokens(rig: ChaosRig, peace: Bystanders) -> Outcome:
     """A million requests, no two under one token or from one address."""
     count = hostile(rig.scale, FORGED)
-    return stateless(rig, peace, forgeries(rig, count), "forged tokens, each from another address", count)
+    attack = forgeries(rig, count)
+    fault = "forged tokens, each from another address"
+    return stateless(rig, peace, attack, fault, count, rate_pps(rig.scale))
 
 
 def junk(rig: ChaosRig, peace: Bystanders) -> Outcome:
     """Media from unknown addresses, malformed and unwanted requests, and what is no WebRTC."""
-    attack = Spoofer(rig.relay.listen, rubbish())
-    return stateless(rig, peace, attack, "media and junk from unknown addresses", hostile(rig.scale, MEDIA))
+    attack, count = Spoofer(rig.relay.listen, rubbish()), hostile(rig.scale, MEDIA)
+    return stateless(rig, peace, attack, "media and junk from unknown addresses", count, slow_pps(rig.scale))
 
 
 def stateless(
-    rig: ChaosRig, peace: Bystanders, attack: Requests | Spoofer, fault: str, count: int
+    rig: ChaosRig, peace: Bystanders, attack: Requests | Spoofer, fault: str, count: int, pace: int
 ) -> Outcome:
     """An attack that must leave no state at all."""
     before = made(rig)
-    outcome = besiege(rig, peace, attack, fault, count=count)
+    outcome = besiege(rig, peace, attack, fault, count=count, pace=pace)
     attack.close()
     return outcome.promising(made(rig) == before, f"no flow is made, but {made(rig) - before} were")
 

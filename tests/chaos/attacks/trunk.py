@@ -13,12 +13,12 @@ from typing import Final
 from pyfastpath.types import Endpoint
 from pyfastpath.wire import trunk
 from tests.chaos.attacks.attackers import Shot, Spoofer, open_udp, paced, sources
-from tests.chaos.attacks.siege import Bystanders, besiege, hostile
+from tests.chaos.attacks.siege import Bystanders, besiege, hostile, slow_pps
 from tests.chaos.behind import settings, trunk_key
 from tests.chaos.outcome import Outcome
 from tests.chaos.rig import ChaosRig
 
-STRANGERS: Final = 100_000
+STRANGERS: Final = 50_000
 EPOCH: Final = 1_000
 WINDOW: Final = trunk.REPLAY_BITS
 MEDIA: Final = b"\x80" + bytes(100)
@@ -34,7 +34,7 @@ def datagrams(rig: ChaosRig, peace: Bystanders) -> list[Outcome]:
     stranger = Spoofer(mallory.target, anything(rig))
     count = hostile(rig.scale, STRANGERS)
     outcomes = [
-        besiege(rig, peace, attack, fault, count=count)
+        besiege(rig, peace, attack, fault, count=count, pace=slow_pps(rig.scale))
         for fault, attack in (
             ("trunk datagrams from addresses of no backend", stranger),
             ("trunk datagrams without the key from a backend's address", Unkeyed(mallory)),
