@@ -5,6 +5,7 @@ Nothing logs per datagram. Configuration reaches a record only through repr, whi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -65,7 +66,23 @@ class ReopenableHandler(logging.StreamHandler[Any]):
 
     def __init__(self, file: str = "") -> None:
         self.file = file
+        self._failures = 0  # records in a row that the disk did not take
         super().__init__(_open(file))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write it; after others that could not be written, say so."""
+        failures = self._failures
+        super().emit(record)
+        if failures and failures == self._failures:
+            self._failures = 0
+            log.warning("the disk did not take %d records when they came: some are missing here", failures)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """A full disk costs records, not a traceback for each."""
+        if isinstance(sys.exc_info()[1], OSError):
+            self._failures += 1
+        else:
+            super().handleError(record)
 
     def reopen(self) -> None:
         """Go on in a file of the same name; what was open is closed. Standard error stays.
@@ -79,9 +96,11 @@ class ReopenableHandler(logging.StreamHandler[Any]):
         except ConfigError as error:
             log.error("not reopened: %s", error)  # noqa: TRY400 - its sentence says it all
             return
-        old = self.setStream(fresh)
-        if old is not None and old is not sys.stderr:
-            old.close()
+        with self.lock or contextlib.nullcontext():
+            old, self.stream = self.stream, fresh
+        with contextlib.suppress(OSError):  # what a full disk did not take before, it may not take now
+            if old is not sys.stderr:
+                old.close()
 
 
 def _open(file: str) -> Any:

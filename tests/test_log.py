@@ -86,6 +86,21 @@ def test_a_log_that_cannot_be_reopened_goes_on_where_it_was(tmp_path, root_logge
     assert "after" in said
 
 
+def test_a_full_disk_costs_records_and_the_next_one_says_how_many(tmp_path, root_logger, capsys):
+    file = tmp_path / "relay.log"
+    file.symlink_to("/dev/full")
+    handler = log.setup("info", "text", str(file))
+    for _ in range(3):
+        logging.getLogger("a").info("lost")
+    file.unlink()
+    handler.reopen()
+    logging.getLogger("a").info("after")
+    first, second = file.read_text().splitlines()
+    assert first.endswith("after")
+    assert "the disk did not take 3 records" in second
+    assert capsys.readouterr().err == ""
+
+
 def test_a_log_that_cannot_be_opened_is_a_mistake_of_the_configuration(tmp_path, root_logger):
     with pytest.raises(ConfigError, match=r"log_file: cannot open .*: Is a directory\. Name a file"):
         log.setup("info", "text", str(tmp_path))

@@ -394,6 +394,10 @@ cdef class TrunkSink:
         self.open_socket(address)
         prepare(self.state)
 
+    def come_back_as(self, uint8_t incarnation) -> None:
+        """Say so in every state record from now on, as a transceiver that was started anew."""
+        self.state.announcement[2] = incarnation
+
     def learn_key(self, uint8_t key_id, key) -> None:
         """Believe datagrams under this key too. Both directions' keys come from the link's one (as
         fastpath.settings derives them)."""

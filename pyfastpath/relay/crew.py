@@ -46,7 +46,7 @@ class Crew:
         self._settings = settings
         self._shards = shards
         self._sockets = sockets
-        self._cpus = sorted(os.sched_getaffinity(0)) if pin else []
+        self._pin = pin
         self._failed = failed
         self.members: list[Member] = []
 
@@ -59,9 +59,10 @@ class Crew:
                 code="bad_request",
             )
         self.stop()
+        cpus = sorted(os.sched_getaffinity(0)) if self._pin else []  # those there are now: a cpuset may shrink
         for number in range(count):
             indices = list(range(number, len(self._shards), count))
-            cpu = self._cpus[number % len(self._cpus)] if self._cpus else None
+            cpu = cpus[number % len(cpus)] if cpus else None
             worker = Worker(
                 self._settings,
                 [self._shards[index] for index in indices],

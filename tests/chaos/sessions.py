@@ -32,11 +32,13 @@ def installed(relay: Relay, backends: Sequence[str]) -> list[str]:
     return list(routes)
 
 
-def minted(kid: int, key: bytes, transceivers: Sequence[int]) -> list[str]:
+def minted(kid: int, key: bytes, transceivers: Sequence[int], *, incarnation: int = 0) -> list[str]:
     """New tokens, one to each of these transceivers; they are ufrags."""
     expires_s = int(time.time()) + LIFETIME_S
     run = secrets.randbits(token.SESSION_BITS - SERIAL_BITS) << SERIAL_BITS
     return [
-        token.mint(key, kid, expires_s=expires_s, cluster=0, xcvr=xcvr, incarnation=0, session=run | serial)
+        token.mint(
+            key, kid, expires_s=expires_s, cluster=0, xcvr=xcvr, incarnation=incarnation, session=run | serial
+        )
         for serial, xcvr in enumerate(transceivers)
     ]

@@ -104,6 +104,13 @@ def test_a_relay_hears_at_once_that_the_sink_is_up(relay):
     assert payload == STATE + bytes([1, 3, 0]) + struct.pack("!HHII", 77, 4242, 0, 0)
 
 
+def test_a_sink_that_comes_back_as_another_incarnation_says_so(relay, sink):
+    sink.come_back_as(4)
+    relay.socket.send(datagram())
+    ((_, _, _, payload),) = records(relay.socket.recv(65536))
+    assert payload[:4] == STATE + bytes([1, 4, 0])
+
+
 @pytest.mark.parametrize("client", [("198.51.100.7", 54321), ("2001:db8::5", 443)])
 def test_a_binding_request_is_answered_in_a_record_to_its_client(relay, client):
     transaction = os.urandom(12)
