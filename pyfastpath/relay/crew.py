@@ -59,7 +59,8 @@ class Crew:
                 code="bad_request",
             )
         self.stop()
-        cpus = sorted(os.sched_getaffinity(0)) if self._pin else []  # those there are now: a cpuset may shrink
+        # Those there are now: a cpuset may have shrunk since the last time.
+        cpus = sorted(os.sched_getaffinity(0)) if self._pin else []
         for number in range(count):
             indices = list(range(number, len(self._shards), count))
             cpu = cpus[number % len(cpus)] if cpus else None
