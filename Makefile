@@ -17,7 +17,7 @@ UP_FLAGS    = $(if $(filter 1,$(ONCE)),--once) $(if $(RELAY_PORT),--relay-port $
 LIBASAN     = $(shell gcc -print-file-name=libasan.so)
 
 .DELETE_ON_ERROR:
-.PHONY: help run run-aiortc build test suite lint purity debug asan bench bench-smoke bench-readme bench-deps bench-micro bench-calls bench-setup replay fuzz-pcap chaos docs wheel clean
+.PHONY: help run run-aiortc build test suite lint purity debug asan bench bench-smoke bench-readme bench-deps bench-micro bench-calls bench-setup replay fuzz-pcap chaos soak docs wheel clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -81,6 +81,9 @@ fuzz-pcap: .stamps/venv-dev  ## the capture readers under coverage-guided random
 
 chaos: .stamps/venv-dev .stamps/build  ## faults under full load, at most 20 minutes, as root: docs/reliability.md (CHAOS="--only NAME")
 	$(PY) -m tests.chaos.run $(CHAOS)
+
+soak: .stamps/venv-dev .stamps/build  ## one relay under everything at random, half an hour (SOAK_SECONDS=, SOAK_SEED=)
+	SOAK_SECONDS=$(SOAK_SECONDS) SOAK_SEED=$(SOAK_SEED) $(PY) -m tests.chaos.soak
 
 docs: .stamps/venv-dev .stamps/build  ## regenerate the documents that come from code
 	$(PY) -m tests.documents

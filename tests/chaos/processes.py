@@ -32,17 +32,23 @@ def tree(pid: int) -> list[int]:
 def memory_bytes(pids: Iterable[int]) -> int:
     """Resident memory of several processes: what each has for itself, and the largest share of what they have
     in common (the tables are mapped by all)."""
-    private, shared = 0, [0]
-    for pid in pids:
-        try:
-            lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        except OSError:
-            continue
-        kib = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)
-               if name in ("RssAnon", "RssShmem")}  # fmt: skip
-        private += kib.get("RssAnon", 0)
-        shared.append(kib.get("RssShmem", 0))
-    return (private + max(shared)) * 1024
+    books = [_resident_kib(pid) for pid in pids]
+    shared = max((one.get("RssShmem", 0) for one in books), default=0)
+    return (sum(one.get("RssAnon", 0) for one in books) + shared) * 1024
+
+
+def private_bytes(pids: Iterable[int]) -> int:
+    """What several processes have for themselves alone, resident: where a leak would be."""
+    return sum(_resident_kib(pid).get("RssAnon", 0) for pid in pids) * 1024
+
+
+def _resident_kib(pid: int) -> dict[str, int]:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return {}
+    fields = (line.partition(":") for line in lines if line.startswith("Rss"))
+    return {name: int(rest.split()[0]) for name, _, rest in fields}
 
 
 def threads(pids: Iterable[int]) -> int:

@@ -49,6 +49,7 @@ def document(chaos: Result | None, soak: Result | None) -> str:
         parts += _listed("Failed", chaos["failures"], "error")
     if soak:
         parts += [_title("Soak", soak), _soak(soak)]
+        parts += _listed("Failed", soak["failures"], "error")
     parts.append(MEANING)
     newest = chaos or soak
     if newest:
@@ -88,7 +89,7 @@ def _listed(title: str, rows: Sequence[Result], why: str) -> list[str]:
 
 
 def _soak(result: Result) -> str:
-    return table(("what", "figure"), result["figures"])
+    return table(("what", "figure"), result.get("figures", []))
 
 
 def _number(value: float | None, digits: int) -> str:

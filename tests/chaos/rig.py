@@ -81,6 +81,10 @@ class Totals:
         """What came on top of `before`."""
         return Totals(*(getattr(self, name) - getattr(before, name) for name in self.__slots__))
 
+    def plus(self, more: Totals) -> Totals:
+        """Both together."""
+        return Totals(*(getattr(self, name) + getattr(more, name) for name in self.__slots__))
+
     @property
     def lost(self) -> int:
         """What has not arrived yet; after load_stop: never will."""
@@ -103,6 +107,21 @@ def behind(sent: int, pps: int, seconds: float) -> str:
     if sent >= HELD_SHARE * wanted:
         return ""
     return f"the generator sent {sent:,} of {wanted:,.0f} that the schedule asked for"
+
+
+def totals_of(load: Load, mode: Mode) -> Totals:
+    """Sums over all flows of a load since it was made."""
+    senders = [stream.generator.counters() for stream in load.streams]
+    sinks = [stream.sink.arrivals.counters() for stream in load.streams]
+    echoes = [stream.generator.echoes.counters() for stream in load.streams]
+    return Totals(
+        sent=sum(one["sent"] for one in senders),
+        arrived=sum(end["received"] for end in (sinks if mode == "up" else echoes)),
+        duplicates=sum(end["duplicates"] for end in (*sinks, *echoes)),
+        misrouted=sum(one["misrouted"] for one in senders)
+        + sum(end["strangers"] for end in (*sinks, *echoes)),
+        late=sum(one["late"] for one in senders),
+    )
 
 
 def key_tables(name: str, *keys: Key | None) -> list[dict[str, object]]:
@@ -419,14 +438,4 @@ class ChaosRig:
         return sent, sum(stream.end(self.mode).counters()["received"] for stream in self.load.streams)
 
     def _sums(self) -> Totals:
-        senders = [stream.generator.counters() for stream in self.load.streams]
-        sinks = [stream.sink.arrivals.counters() for stream in self.load.streams]
-        echoes = [stream.generator.echoes.counters() for stream in self.load.streams]
-        return Totals(
-            sent=sum(one["sent"] for one in senders),
-            arrived=sum(end["received"] for end in (sinks if self.mode == "up" else echoes)),
-            duplicates=sum(end["duplicates"] for end in (*sinks, *echoes)),
-            misrouted=sum(one["misrouted"] for one in senders)
-            + sum(end["strangers"] for end in (*sinks, *echoes)),
-            late=sum(one["late"] for one in senders),
-        )
+        return totals_of(self.load, self.mode)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from http.client import HTTPException
 from itertools import cycle, islice
 from typing import Final, TypeVar
 
@@ -13,6 +14,7 @@ from pyfastpath.wire import token
 from tests.support.relay import Relay
 
 LIFETIME_S: Final = 3600
+PATIENCE_S: Final = 30
 SERIAL_BITS: Final = 20
 T = TypeVar("T")
 
@@ -22,12 +24,25 @@ def in_turn(things: Sequence[T], count: int) -> list[T]:
     return list(islice(cycle(things), count))
 
 
+def patiently(ask: Callable[[], T]) -> T:
+    """What a request gives, asked again while there is no engine to answer it."""
+    end_s = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return ask()
+        except (OSError, HTTPException):
+            if time.monotonic() > end_s:
+                raise
+            time.sleep(0.05)
+
+
 def installed(relay: Relay, backends: Sequence[str]) -> list[str]:
     """New session routes, one to each of these backends; their ufrags."""
     run = secrets.token_hex(8)
     routes = {f"{run}{serial:06x}": backend for serial, backend in enumerate(backends)}
     rows = (json.dumps({"ufrag": ufrag, "backend": backend}) for ufrag, backend in routes.items())
-    status, said = relay.request("POST", "/v1/routes", ("\n".join(rows) + "\n").encode())
+    body = ("\n".join(rows) + "\n").encode()
+    status, said = patiently(lambda: relay.request("POST", "/v1/routes", body))
     assert status == 200, said.decode()
     return list(routes)
 

@@ -1,0 +1,34 @@
+"""What is read from a soak's samples: growth that is none, growth that is, books that do not add up."""
+
+import pytest
+
+from tests.chaos.sampling import growth_bytes, unaccounted
+
+MIB = 1 << 20
+
+
+def test_a_steady_process_does_not_grow() -> None:
+    assert growth_bytes([]) == growth_bytes([(1.0, 5.0)]) == 0.0
+    assert growth_bytes([(float(at_s), 50.0 * MIB) for at_s in range(100)]) == pytest.approx(0.0, abs=1)
+
+
+def test_a_leak_is_seen_through_noise() -> None:
+    leak = [(float(at_s), 50 * MIB + at_s * 0.1 * MIB + (at_s % 3) * MIB) for at_s in range(100)]
+    assert growth_bytes(leak) == pytest.approx(9.5 * MIB, rel=0.1)
+
+
+def test_a_process_that_is_away_for_a_moment_is_no_trend() -> None:
+    steady = [(float(at_s), 50.0 * MIB) for at_s in range(100)]
+    steady[96] = (96.0, 10.0 * MIB)
+    steady[97] = (97.0, 10.0 * MIB)
+    assert growth_bytes(steady) == pytest.approx(0.0, abs=1)
+
+
+def test_books_that_do_not_add_up_are_named() -> None:
+    def row(received: int) -> dict[str, object]:
+        return {"received": received, "forwarded": 5, "punted": 1, "dropped": {"bad_token": 2, "no_route": 2}}
+
+    right = {"shard": 0, "up": row(10), "down": row(10)}
+    wrong = {"shard": 3, "up": row(10), "down": row(12)}
+    assert unaccounted({"shards": [right]}) == []
+    assert unaccounted({"shards": [right, wrong]}) == ["shard 3 down: 2"]
