@@ -9,6 +9,7 @@ import pytest
 from pyfastpath.registry.file import FileRegistry
 from pyfastpath.registry.record import RegistryError, build_record
 from tests.registry.records import record
+from tests.support.mounts import fill, make_read_only, make_writable, own_mounts, small_disk
 
 
 async def ids(registry: FileRegistry, now: float) -> list[str]:
@@ -91,3 +92,21 @@ def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RegistryError, match="cannot make the registry's directory"):
         FileRegistry(tmp_path / "file" / "below")
+
+
+async def test_a_disk_that_is_full_or_read_only_is_said_and_the_last_record_stays(tmp_path: Path) -> None:
+    with own_mounts(), small_disk(tmp_path / "disk") as disk:
+        registry = FileRegistry(disk)
+        await registry.announce(record("t1", sessions=1), 5.0)
+        filler = fill(disk)
+        with pytest.raises(RegistryError, match=r"t1\.json: No space left on device\. Look at disk space"):
+            await registry.announce(record("t1", sessions=2), 6.0)
+        assert [one.sessions for one in await registry.records(6.0)] == [1]
+        filler.unlink()
+        make_read_only(disk)
+        with pytest.raises(RegistryError, match=r"t1\.json: Read-only file system\. Look at disk space"):
+            await registry.announce(record("t1", sessions=2), 7.0)
+        make_writable(disk)
+        await registry.announce(record("t1", sessions=2), 8.0)
+        assert [one.sessions for one in await registry.records(8.0)] == [2]
+        assert sorted(path.name for path in disk.iterdir()) == ["t1.json"], "nothing half written stays"
