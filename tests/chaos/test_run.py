@@ -93,7 +93,7 @@ def test_a_soak_has_its_place_in_the_document(tmp_path: Path) -> None:
 
 def test_names_are_known(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
-    assert capsys.readouterr().out.split() == list(collected())
+    assert capsys.readouterr().out.splitlines() == list(collected())
     with pytest.raises(SystemExit):
         main(["--only", "nonsense"])
     assert "no scenario nonsense" in capsys.readouterr().err
