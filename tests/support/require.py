@@ -26,6 +26,8 @@ COMMANDS = {  # what it is called: Debian's package
     "tshark": "tshark",
     "espeak-ng": "espeak-ng",
     "firefox-esr": "firefox-esr",
+    "systemd-analyze": "systemd",
+    "promtool": "prometheus",
 }
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
