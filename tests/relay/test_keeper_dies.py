@@ -3,7 +3,6 @@
 The manager is our own (tests/support/manager.py); it does with messages and descriptors what systemd does.
 """
 
-import contextlib
 import json
 import os
 import signal
@@ -23,7 +22,7 @@ import pytest
 from pyfastpath.tools.edge import toml_of
 from pyfastpath.tools.ports import free_port
 from tests.support import http
-from tests.support.manager import Manager
+from tests.support.manager import Manager, end_group
 from tests.support.plain_call import PlainCall, endpoint_text
 from tests.support.rig import until
 
@@ -66,21 +65,9 @@ class Kept:
         self.process.kill()
         self.process.wait()
         if not alone:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            until(lambda: is_empty(self.process.pid), "the engines are gone", seconds=ENOUGH_S)
+            end_group(self.process.pid)
         self.start()
         self.manager.wait_for("READY=1", times=ready + 1)
-
-
-def is_empty(group: int) -> bool:
-    """Is no process of this group left, but those that only wait to be buried?"""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            state, _, found, *_ = stat.read_text().rpartition(")")[2].split()
-            if int(found) == group and state != "Z":
-                return False
-    return True
 
 
 def start(folder: Path, manager: Manager) -> "subprocess.Popen[bytes]":

@@ -5,8 +5,10 @@ with Manager(tmp_path) as manager:
     manager.wait_for("READY=1")
 """
 
+import contextlib
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -142,6 +144,26 @@ class Manager:
             return False
         self.kept.insert(0, (name, fd))  # systemd gives the newest first
         return True
+
+
+def end_group(group: int) -> None:
+    """Kill what is left of a process group whose leader has died, as systemd does; over when it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+    deadline_s = time.monotonic() + ENOUGH_S
+    while not _is_empty(group):
+        assert time.monotonic() < deadline_s, f"process group {group} does not end"
+        time.sleep(0.002)
+
+
+def _is_empty(group: int) -> bool:
+    """Is no process of this group left, but those that only wait to be buried?"""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, found, *_ = stat.read_text().rpartition(")")[2].split()
+            if int(found) == group and state != "Z":
+                return False
+    return True
 
 
 def _identity(fd: int) -> tuple[int, int]:

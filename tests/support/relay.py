@@ -13,11 +13,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -109,9 +109,19 @@ class Relay:
         assert self.total("kernel_dropped_datagrams") == 0, "the kernel dropped datagrams before the relay"
 
 
+def launched(command: list[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
+    """A child that writes to `log`."""
+    return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+
+
 @contextmanager
-def running_relay(directory: Path, **config: Any) -> Iterator[Relay]:
-    """Start a relay, wait until it is ready, stop it at the end. Keys of `config` are those of relay.toml."""
+def running_relay(
+    directory: Path, *, launch: Callable[[list[str], IO[bytes]], Any] = launched, **config: Any
+) -> Iterator[Relay]:
+    """Start a relay, wait until it is ready, stop it at the end. Keys of `config` are those of relay.toml.
+
+    launch: starts the command, and gives something like a Popen.
+    """
     health = f"127.0.0.1:{free_port(socket.SOCK_STREAM)}"
     settings: dict[str, Any] = {
         "listen": [f"127.0.0.1:{free_port(socket.SOCK_DGRAM)}"],
@@ -132,7 +142,7 @@ def running_relay(directory: Path, **config: Any) -> Iterator[Relay]:
     log = directory / "relay.log"
     command = [sys.executable, "-m", "pyfastpath", "relay", "--config", str(path)]
     with log.open("ab") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+        process = launch(command, out)
     first = settings["listen"][0]
     host, _, port = (first if isinstance(first, str) else first["address"]).rpartition(":")
     relay = Relay(
