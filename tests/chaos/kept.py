@@ -1,4 +1,4 @@
-"""A relay under a service manager that keeps its descriptors, for ChaosRig(start=...): keepers may be killed."""
+"""A relay under a service manager that keeps descriptors, for ChaosRig(start=...): keepers may be killed."""
 
 from __future__ import annotations
 
