@@ -1,4 +1,4 @@
-"""Who may use an operators' API on TCP: asked by IP address, with the bearer token. Pure.
+"""Who may use an operators' API on TCP: asked by IP address, with the bearer token; who is one client. Pure.
 
 A UNIX socket of mode 0600 asks for neither. Every API of ours that changes something asks here, so that
 there is one place to look at.
@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
+
+from pyfastpath.types import canonical
+
+_PREFIX6: Final = 64  # one household or server has a whole /64
 
 
 class Refusal(NamedTuple):
@@ -34,6 +38,17 @@ def refusal(host: str, authorization: str, token: bytes, *, setting: str) -> Ref
     if scheme.lower() != "bearer" or not hmac.compare_digest(raw, token):
         return Refusal("missing or wrong token", f"Send `Authorization: Bearer <{setting}>`.", "unauthorized")
     return None
+
+
+def client_key(client: str) -> str:
+    """What is counted together as one client: an IPv4 address, an IPv6 network of /64, or the text itself."""
+    try:
+        address = canonical(ipaddress.ip_address(client.partition("%")[0]))
+    except ValueError:
+        return client
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(ipaddress.IPv6Address(int(address) >> (128 - _PREFIX6) << (128 - _PREFIX6)))
 
 
 def _is_address(host: str) -> bool:

@@ -112,6 +112,10 @@ TRUNK_BYTES = _counter("trunk_bytes", "Bytes of trunk datagrams, headers and tag
 TRUNK_OVERSIZE = _counter("trunk_oversize", "Records that fit no bundle and travelled alone")
 TRUNK_SINGLY = _counter("trunk_singly", "Trunk datagrams sent one by one because the kernel refused a run")
 
+HTTP_CONNECTIONS = _gauge("http_connections", "Open HTTP connections, by listener", ("listener",))
+HTTP_CONNECTIONS_CUT = _counter(
+    "http_connections_cut", "HTTP connections closed on purpose", ("listener", "reason")
+)
 READY = _gauge("ready", "1 when /readyz says yes")
 DRAINING = _gauge("draining", "1 while this relay drains")
 ENGINE_STARTS = _counter("engine_starts", "Engines the keeper has started", ())
@@ -183,6 +187,12 @@ TRANSCEIVER_DATA_SENT = _transceiver("counter", "data_sent_messages", "Messages 
 TRANSCEIVER_LOOP_LAG = _transceiver(
     "histogram", "event_loop_lag_seconds", "How much later than asked a timer was served"
 )
+TRANSCEIVER_CONNECTIONS = _transceiver(
+    "gauge", "http_connections", "Open HTTP connections, by listener", "listener"
+)
+TRANSCEIVER_CONNECTIONS_CUT = _transceiver(
+    "counter", "http_connections_cut", "HTTP connections closed on purpose", "listener", "reason"
+)
 TRANSCEIVER_READY = _transceiver("gauge", "ready", "1 when /readyz says yes")
 TRANSCEIVER_DRAINING = _transceiver("gauge", "draining", "1 while this transceiver takes no new session")
 TRANSCEIVER_CONFIG_INFO = _transceiver("info", "config", "Digest of the configuration in force", "hash")
@@ -208,9 +218,9 @@ GATEWAY_SESSIONS = _gauge("gateway_sessions", "Sessions the live transceivers re
 GATEWAY_SESSIONS_MAX = _gauge("gateway_sessions_max", "Sessions those that take new calls can hold")
 GATEWAY_STREAMS = _gauge("gateway_streams", "Event streams of calls that are open")
 GATEWAY_LOST = _counter("gateway_lost", "Event streams that ended because the transceiver was gone", ())
-GATEWAY_CONNECTIONS = _gauge("gateway_connections", "Open HTTP connections of clients")
+GATEWAY_CONNECTIONS = _gauge("gateway_connections", "Open HTTP connections, by listener", ("listener",))
 GATEWAY_CONNECTIONS_CUT = _counter(
-    "gateway_connections_cut", "HTTP connections closed on purpose, by reason", ("reason",)
+    "gateway_connections_cut", "HTTP connections closed on purpose", ("listener", "reason")
 )
 GATEWAY_READY = _gauge("gateway_ready", "1 when /readyz says yes")
 GATEWAY_DRAINING = _gauge("gateway_draining", "1 while this gateway takes no new call")
@@ -227,7 +237,13 @@ GATEWAY_ROUTES = (
 )  # fmt: skip
 GATEWAY_OUTCOMES = ("placed", "refused", "no_capacity", "failed")
 GATEWAY_FAILURES = ("unreachable", "no_capacity", "draining", "failed")
-GATEWAY_CUTS = ("too_many", "slow_request", "slow_reader")
+HTTP_CUTS = {
+    "too_many": "turned away with 503: every place was taken, and nobody waited for his client",
+    "made_room": "it waited for its client the longest when somebody new needed a place",
+    "oversize": "the head of a request was too large (431), or as much came ahead of an answer",
+    "slow_request": "the head or the body of a request did not come in time",
+    "slow_reader": "it did not read what was sent to it",
+}
 FLOW_CHANGE_STATES = (
     "confirmed", "expired", "replaced", "closed", "taught", "copied",
     "provisional_created", "provisional_evicted", "provisional_expired",
@@ -259,8 +275,10 @@ def document() -> str:
         "## Gateway\n",
         _metrics(GATEWAY_METRICS),
         f"Routes: {', '.join(GATEWAY_ROUTES)}. Outcomes of a call: {', '.join(GATEWAY_OUTCOMES)}.",
-        f"Reasons of a failed placement: {', '.join(GATEWAY_FAILURES)}; of a closed connection:",
-        f"{', '.join(GATEWAY_CUTS)}.",
+        f"Reasons of a failed placement: {', '.join(GATEWAY_FAILURES)}.\n",
+        "## HTTP connections closed on purpose\n",
+        "The same in all three processes; `listener` is the setting that names it (`admin_socket`, …).\n",
+        _table(("reason", "why"), [(f"`{name}`", why) for name, why in HTTP_CUTS.items()]).rstrip(),
     ]
     return "\n".join(parts) + "\n"
 

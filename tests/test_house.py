@@ -48,7 +48,8 @@ FASTPATH_FLOORS = [
 PYFASTPATH_FLOORS = [
     "types errors histogram",
     "access config listeners metrics log notify",
-    "exposition",
+    "exposition guard",
+    "serving",
     "wire.bytestream wire.demux wire.frames wire.red wire.rtcp wire.rtp wire.sdp wire.section wire.siphash "
     "wire.stun wire.token wire.twcc relay.layout",
     "wire.trunk wire.offer wire.pcapng",
@@ -100,10 +101,10 @@ PYFASTPATH_FLOORS = [
     "relay.engine",
     "relay.relay",
     "signalling.errors",
-    "signalling.limits signalling.multipart signalling.placement signalling.sealing",
+    "signalling.limits signalling.multipart signalling.placement signalling.proxies signalling.sealing",
     "signalling.callid signalling.calls signalling.secrets",
     "signalling.numbers signalling.page signalling.tls signalling.transceivers signalling.whip",
-    "signalling.guard signalling.polling signalling.stream signalling.switchboard",
+    "signalling.polling signalling.stream signalling.switchboard",
     "signalling.admin signalling.front signalling.health",
     "signalling.app",
     "signalling.gateway",
@@ -386,7 +387,7 @@ def test_nothing_names_the_machine_it_was_written_on():
 def test_words_have_one_meaning():
     """A flow is never a peer, a channel or a connection."""
     wrong = re.compile(r"\b\w*(?:peer|channel)s?\b|\bconnection_(?:table|key|id)\b", re.IGNORECASE)
-    fine = re.compile(r"data.?channels?|Peer[A-Z]|RTCPeer|VERIFY_PEER", re.IGNORECASE)
+    fine = re.compile(r"data.?channels?|Peer[A-Z]|RTCPeer|VERIFY_PEER|peername", re.IGNORECASE)
     found = []
     for path in sources("fastpath", "pyfastpath"):
         for number, line in enumerate(path.read_text().splitlines(), start=1):

@@ -14,6 +14,7 @@ from pyfastpath.config.checks import (
     Mistake,
     check_endpoint,
     check_http_address,
+    check_networks,
     check_socket_path,
     check_token,
     check_token_keys,
@@ -114,9 +115,16 @@ class GatewayConfig(Config, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = ("*",)
     calls_per_minute: Annotated[
         int,
-        number("new calls of one client address; 0: no limit, as behind a proxy, which is one address", 0,
+        number("new calls of one client address; 0: no limit. Behind a proxy: set trusted_proxies too", 0,
                100_000),
     ] = 60  # fmt: skip
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        text(
+            "reverse proxies in front, whose X-Forwarded-For or Forwarded says who the client is",
+            metavar="CIDR",
+        ),
+    ] = ()
     page: Annotated[bool, text("serve the page at /")] = True
     health_listen: Annotated[str, text("ip:port of /healthz, /readyz and /metrics; empty: none")] = (
         "127.0.0.1:9480"
@@ -135,6 +143,7 @@ def mistakes(config: GatewayConfig) -> Iterator[Mistake]:
     yield from _candidates(config)
     yield from _transceivers(config)
     yield from _admin(config)
+    yield from check_networks(config.trusted_proxies, ("trusted_proxies",))
     for index, origin in enumerate(config.allow_origins):
         if not _ORIGIN.fullmatch(origin):
             yield Mistake(

@@ -429,7 +429,7 @@ async def _body(request: web.Request, bytes_max: int) -> bytes:
 def _json(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         keys = getattr(kind, "__struct_fields__", ())
         hint = f"Send a JSON object with {', '.join(keys)}." if keys else "Send a JSON object."
         raise RouteError(f"bad body: {error}.", hint, code="bad_request") from None

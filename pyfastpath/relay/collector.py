@@ -1,7 +1,7 @@
 """The relay's counters as Prometheus sees them: a collector that fills the list of pyfastpath.metrics."""
 
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from fastpath.counters import DECISIONS as DECISION_NAMES
@@ -11,11 +11,13 @@ from prometheus_client.registry import Collector
 
 from pyfastpath import __version__, metrics
 from pyfastpath.exposition import Family, family, info
+from pyfastpath.guard import Gate
 from pyfastpath.metrics import Metric
 from pyfastpath.relay import report
 from pyfastpath.relay.control import Control
 from pyfastpath.relay.layout import BATCH_BUCKETS, DIRECTIONS, residence_ends_s
 from pyfastpath.relay.tables import Rows, conservation_error
+from pyfastpath.serving import families
 
 Samples = Iterable[tuple[tuple[str, ...], float]]
 
@@ -24,10 +26,11 @@ RESIDENCE_BOUNDS = [*map(repr, residence_ends_s()), "+Inf"]
 
 
 class RelayCollector(Collector):
-    """Reads the tables of one engine at each scrape."""
+    """Reads the tables of one engine at each scrape, and the gates of its HTTP listeners."""
 
-    def __init__(self, control: Control) -> None:
+    def __init__(self, control: Control, gates: Mapping[str, Gate]) -> None:
         self._control = control
+        self._gates = gates
         self._pings: dict[str, tuple[int, int]] = {}  # at the scrape before: pings, pongs by backend
 
     def collect(self) -> Iterator[Family]:
@@ -37,6 +40,7 @@ class RelayCollector(Collector):
         yield from _flows(self._control, counters)
         yield from _workers(self._control, counters)
         yield from self._backends()
+        yield from families(metrics.HTTP_CONNECTIONS, metrics.HTTP_CONNECTIONS_CUT, self._gates)
         yield from _relay(self._control)
 
     def _backends(self) -> Iterator[Family]:

@@ -18,14 +18,13 @@ from collections.abc import Callable
 from typing import Final
 
 import uvloop
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 from fastpath.shard import LAYOUT_VERSION
 
 from pyfastpath import __version__
 from pyfastpath import log as logs
 from pyfastpath.config import RelayConfig, load
 from pyfastpath.errors import ConfigError, FastpathError
+from pyfastpath.guard import Gate
 from pyfastpath.relay import orders
 from pyfastpath.relay.admin import admin_app
 from pyfastpath.relay.capture import Captures
@@ -35,6 +34,7 @@ from pyfastpath.relay.manifest import MANIFEST_VARIABLE, Manifest, config_of, de
 from pyfastpath.relay.memory import become_writer, resign_writer
 from pyfastpath.relay.opening import Opening
 from pyfastpath.relay.probe import Probes
+from pyfastpath.serving import serve as serve_http
 
 log = logging.getLogger("pyfastpath.engine")
 
@@ -137,28 +137,25 @@ class Engine:
     async def _serve_http(self, undo: contextlib.AsyncExitStack) -> None:
         opening, config, captures = self._opening, self.control.config, Captures(self.control)
         token = config.admin_token.value
-        logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
-        for fd, app in (
-            (opening.health, health_app(self.control)),
-            (opening.admin_unix, admin_app(self.control, captures, reload=self.reload)),
-            (opening.admin_tcp, admin_app(self.control, captures, reload=self.reload, token=token)),
+        gates: dict[str, Gate] = {}
+        for name, fd, app in (
+            ("health_listen", opening.health, health_app(self.control, gates)),
+            ("admin_socket", opening.admin_unix, admin_app(self.control, captures, reload=self.reload)),
+            (
+                "admin_tcp",
+                opening.admin_tcp,
+                admin_app(self.control, captures, reload=self.reload, token=token),
+            ),
         ):
             if fd >= 0:
-                runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-                await runner.setup()
-                undo.push_async_callback(runner.cleanup)
+                gates[name] = Gate()
                 # A duplicate: the server closes its socket, the keeper's stays.
-                await web.SockSite(runner, socket.socket(fileno=os.dup(fd))).start()
+                await serve_http(undo, app, socket.socket(fileno=os.dup(fd)), gates[name])
 
     def _worker_failed(self) -> None:
         """A worker thread ended by an error: let the keeper start a fresh engine over the same memory."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self.stop, WORKER_FAILED)
-
-
-def _is_our_fault(record: logging.LogRecord) -> bool:
-    """Whoever sends what is no HTTP gets a 400; a traceback for each would let strangers fill the log."""
-    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 class KeeperEnd:

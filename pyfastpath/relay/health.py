@@ -1,10 +1,13 @@
 """/healthz, /readyz and /metrics, without a token: for probes and Prometheus, by default on loopback only."""
 
+from collections.abc import Mapping
+
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from pyfastpath.exposition import registry_of
+from pyfastpath.guard import Gate
 from pyfastpath.relay.collector import RelayCollector
 from pyfastpath.relay.control import Control
 
@@ -12,11 +15,11 @@ CONTROL = web.AppKey("control", Control)
 REGISTRY = web.AppKey("registry", CollectorRegistry)
 
 
-def health_app(control: Control) -> web.Application:
-    """The application of the health listener."""
+def health_app(control: Control, gates: Mapping[str, Gate]) -> web.Application:
+    """The application of the health listener. gates: of every listener, by the setting that names it."""
     app = web.Application()
     app[CONTROL] = control
-    app[REGISTRY] = registry_of(RelayCollector(control))
+    app[REGISTRY] = registry_of(RelayCollector(control, gates))
     for path in ("/healthz", "/live"):
         app.router.add_get(path, _healthz)
     for path in ("/readyz", "/ready"):

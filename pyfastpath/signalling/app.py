@@ -14,6 +14,7 @@ from pyfastpath.signalling.calls import BODY_BYTES_MAX, SDP, merge_sessions, par
 from pyfastpath.signalling.errors import CallError
 from pyfastpath.signalling.limits import RateLimit
 from pyfastpath.signalling.page import INDEX, File, Page
+from pyfastpath.signalling.proxies import Proxies
 from pyfastpath.signalling.secrets import NONCE_BYTES, Bearer, Keys, parse_secret_request
 from pyfastpath.signalling.switchboard import Answered, Switchboard
 from pyfastpath.signalling.whip import FRAGMENT, parse_patch
@@ -33,6 +34,7 @@ class Api:
         limit: RateLimit,
         streams: stream.Streams,
         *,
+        proxies: Proxies,
         public_url: str = "",
     ) -> None:
         """public_url: put before the path in Location; empty: the path alone, good behind any proxy."""
@@ -40,6 +42,7 @@ class Api:
         self._keys = keys
         self._limit = limit
         self._streams = streams
+        self._proxies = proxies
         self._public_url = public_url.rstrip("/")
 
     def app(self, *, allow_origins: tuple[str, ...], page: Mapping[str, File] | None) -> web.Application:
@@ -120,13 +123,15 @@ class Api:
         """GET …/calls/{id}/events. The call id is key enough: an EventSource can send no other."""
         if request.headers.get("Authorization"):
             self._bearer(request, late=True)
-        try:
-            async with self._switchboard.events(request.match_info["id"]) as events:
-                return await stream.pass_on(request, events, self._streams)
-        except CallError as error:
-            if error.code != "transceiver_unreachable":
-                raise
-        return await stream.tell_lost(request, self._streams)
+        call_id, numbers = request.match_info["id"], self._streams.numbers
+        with self._streams.open(request, call_id):
+            try:
+                async with self._switchboard.events(call_id) as events:
+                    return await stream.pass_on(request, events, numbers)
+            except CallError as error:
+                if error.code != "transceiver_unreachable":
+                    raise
+            return await stream.tell_lost(request, numbers)
 
     async def create_secret(self, request: web.Request) -> web.Response:
         """POST /v1/realtime/client_secrets: needs an API key, an ephemeral one makes no others."""
@@ -145,7 +150,8 @@ class Api:
 
     def _admit(self, request: web.Request) -> None:
         """Before the key is looked at: guessing keys is limited too."""
-        wait_s = self._limit.take(request.remote or "", time.monotonic())
+        client = self._proxies.client_of(request.remote or "", request.headers)
+        wait_s = self._limit.take(client, time.monotonic())
         if wait_s:
             raise CallError(
                 "too many calls from this address",

@@ -24,6 +24,7 @@ _BY_CODE: Final = {
     "unsupported_content_type": (415, "invalid_request_error"),
     "precondition_required": (428, "invalid_request_error"),
     "rate_limited": (429, "rate_limit_error"),
+    "too_many_streams": (429, "rate_limit_error"),
     "internal": (500, "server_error"),
     "transceiver_failed": (502, "server_error"),
     "no_capacity": (503, "server_error"),

@@ -14,7 +14,6 @@ from aiohttp.typedefs import Middleware
 from pyfastpath.metrics import GATEWAY_ROUTES
 from pyfastpath.signalling.calls import BODY_BYTES_MAX
 from pyfastpath.signalling.errors import CallError
-from pyfastpath.signalling.guard import guard_of
 from pyfastpath.signalling.numbers import Numbers
 
 log = logging.getLogger("pyfastpath.signalling")
@@ -30,20 +29,16 @@ PREFLIGHT_AGE_S: Final = "7200"  # the longest that Chromium keeps one
 
 
 def counting(numbers: Numbers) -> Middleware:
-    """The outermost middleware: one request, one count; its connection's guard knows that it began."""
+    """One request, one count."""
 
     @web.middleware
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
-        guard, began_s, status = guard_of(request.transport), time.monotonic(), CLIENT_LEFT
-        if guard is not None:
-            guard.request_began()
+        began_s, status = time.monotonic(), CLIENT_LEFT
         try:
             reply = await handler(request)
             status = reply.status
             return reply
         finally:
-            if guard is not None:
-                guard.request_ended()
             route = _route_name(request)
             numbers.requests[route, str(status)] += 1
             if route != "events":

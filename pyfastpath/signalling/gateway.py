@@ -13,7 +13,6 @@ import os
 import resource
 import secrets
 import signal
-import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -22,28 +21,29 @@ from typing import Final
 
 import uvloop
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
 from pyfastpath import log as logs
 from pyfastpath.config import GatewayConfig
 from pyfastpath.errors import ConfigError
-from pyfastpath.listeners import LISTEN_BACKLOG, local_address, open_tcp, open_unix
+from pyfastpath.guard import Gate, Limits
+from pyfastpath.listeners import local_address, open_tcp, open_unix
 from pyfastpath.notify import READY, STOPPING, ServiceManager
 from pyfastpath.registry.opening import open_registry
 from pyfastpath.registry.record import Registry
+from pyfastpath.serving import serve, start
 from pyfastpath.signalling import tls
 from pyfastpath.signalling.admin import Admin
 from pyfastpath.signalling.app import Api
 from pyfastpath.signalling.callid import CallIds, Minter
-from pyfastpath.signalling.guard import CONNECTIONS_MAX, Gate
 from pyfastpath.signalling.health import Health
 from pyfastpath.signalling.limits import RateLimit
 from pyfastpath.signalling.numbers import Numbers
 from pyfastpath.signalling.page import read_page
 from pyfastpath.signalling.placement import Placement
 from pyfastpath.signalling.polling import Polling
+from pyfastpath.signalling.proxies import Proxies
 from pyfastpath.signalling.secrets import Keys
-from pyfastpath.signalling.stream import Streams
+from pyfastpath.signalling.stream import STREAMS_MAX, Streams
 from pyfastpath.signalling.switchboard import Switchboard
 from pyfastpath.signalling.transceivers import Transceivers
 from pyfastpath.signalling.whip import EntityTags
@@ -53,12 +53,11 @@ log = logging.getLogger("pyfastpath.gateway")
 
 DRAIN_S: Final = 10.0  # longer than any request takes
 AT_ONCE_S: Final = 0.01  # to aiohttp 0 is for ever
-KEEPALIVE_S: Final = 30.0
 TURN_S: Final = 1.0
-LINGER_S: Final = 1.0
-HANDSHAKE_S: Final = 5.0
-HEADER_BYTES_MAX: Final = 32 << 10  # an ephemeral key carries its session
-FILES: Final = 3 * CONNECTIONS_MAX  # a client's event stream takes a second one, to the transceiver
+# An ephemeral key carries its session: a head may be large.
+CLIENTS: Final = Limits(connections=4096, client_connections=1024, head_bytes=48 << 10)
+SPARE_FILES: Final = 1024  # operators, transceivers, and clients in a TLS handshake
+FILES: Final = CLIENTS.connections + 2 * STREAMS_MAX + SPARE_FILES  # a stream goes on to the transceiver
 
 
 class Gateway:
@@ -120,19 +119,22 @@ class Gateway:
             switchboard = self._switchboard(registry, transceivers, call_key)
             health = Health(switchboard, self._numbers)
             await self._serve_own(undo, Admin(registry), health)
+            proxies = Proxies(config.trusted_proxies)
             api = Api(
                 switchboard,
                 Keys(tuple(key.value for key in config.api_keys), call_key),
                 RateLimit(config.calls_per_minute),
                 self._streams,
+                proxies=proxies,
                 public_url=config.public_url,
             )
             polling.start()
-            await self._serve_clients(undo, api)
+            gate = self._gate("listen", CLIENTS, is_exempt=proxies.trusts)
+            await self._serve_clients(undo, api, gate)
             log.info("the gateway serves %s", config.public_url or self.url)
             started()
             await self._ending.wait()
-            log.info("the gateway ends", extra={"connections": self._numbers.connections})
+            log.info("the gateway ends", extra={"connections": gate.connections})
 
     def _switchboard(self, registry: Registry, transceivers: Transceivers, call_key: bytes) -> Switchboard:
         return Switchboard(
@@ -153,40 +155,28 @@ class Gateway:
             path = Path(config.admin_socket)
             listening = open_unix(path, key="admin_socket", owner="gateway")
             undo.callback(path.unlink, missing_ok=True)
-            await _serve(undo, admin.app(), listening)
+            await serve(undo, admin.app(), listening, self._gate("admin_socket"))
         if config.admin_listen:
             listening = open_tcp(Endpoint.parse(config.admin_listen), key="admin_listen")
-            await _serve(undo, admin.app(config.admin_token.value), listening)
+            await serve(undo, admin.app(config.admin_token.value), listening, self._gate("admin_listen"))
         if config.health_listen:
             listening = open_tcp(Endpoint.parse(config.health_listen), key="health_listen")
             self.health_address = local_address(listening)
-            await _serve(undo, health.app(), listening)
+            await serve(undo, health.app(), listening, self._gate("health_listen"))
 
-    async def _serve_clients(self, undo: contextlib.AsyncExitStack, api: Api) -> None:
+    def _gate(self, name: str, limits: Limits | None = None, **more: Callable[[str], bool]) -> Gate:
+        """The gate of the listener that the setting `name` names; the metrics show it."""
+        gate = self._numbers.gates[name] = Gate(limits, **more)
+        return gate
+
+    async def _serve_clients(self, undo: contextlib.AsyncExitStack, api: Api, gate: Gate) -> None:
         """The public listener. What is under way when it closes is finished, unless told to end at once."""
         config = self._config
-        logging.getLogger("aiohttp.server").addFilter(_is_our_fault)
         app = api.app(allow_origins=config.allow_origins, page=read_page() if config.page else None)
-        runner = web.AppRunner(
-            app,
-            access_log=None,
-            shutdown_timeout=DRAIN_S,
-            keepalive_timeout=KEEPALIVE_S,
-            lingering_time=LINGER_S,
-            max_field_size=HEADER_BYTES_MAX,
-        )
-        await runner.setup()
-        undo.push_async_callback(self._finish, runner)
-        assert runner.server is not None
         listening = open_tcp(Endpoint.parse(config.listen), key="listen")
         self.address = local_address(listening)
-        server = await asyncio.get_running_loop().create_server(
-            Gate(runner.server, self._numbers),
-            sock=listening,
-            backlog=LISTEN_BACKLOG,
-            ssl=self._context,
-            ssl_handshake_timeout=HANDSHAKE_S if self._context is not None else None,
-        )
+        runner, server = await start(app, listening, gate, tls=self._context, shutdown_s=DRAIN_S)
+        undo.push_async_callback(self._finish, runner)
         undo.callback(server.close)
 
     async def _finish(self, runner: web.AppRunner) -> None:
@@ -247,13 +237,6 @@ async def _show_life(gateway: Gateway, manager: ServiceManager) -> None:
         await asyncio.sleep(TURN_S)
 
 
-async def _serve(undo: contextlib.AsyncExitStack, app: web.Application, listening: socket.socket) -> None:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-    await runner.setup()
-    undo.push_async_callback(runner.cleanup)
-    await web.SockSite(runner, listening, backlog=LISTEN_BACKLOG).start()
-
-
 def _tls_context(config: GatewayConfig) -> ssl.SSLContext | None:
     if config.tls_cert:
         return tls.server_context(Path(config.tls_cert), Path(config.tls_key))
@@ -283,9 +266,3 @@ def _raise_file_limit() -> None:
     wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _is_our_fault(record: logging.LogRecord) -> bool:
-    """Whoever sends what is no HTTP gets a 400, or leaves; a traceback for each would fill the log."""
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionResetError)

@@ -1,14 +1,12 @@
 """How often one client may ask: a token bucket an address, in bounded memory."""
 
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from math import ceil
 from typing import Final
 
-from pyfastpath.types import canonical
+from pyfastpath.access import client_key
 
 CLIENTS_MAX: Final = 65_536
 _SWEEP: Final = 64  # buckets looked at for each one that is made
-_PREFIX6: Final = 64  # one household or server has a whole /64
 
 
 class RateLimit:
@@ -28,7 +26,7 @@ class RateLimit:
         """0 when the request may go on, else the whole seconds after which one may."""
         if not self._burst:
             return 0
-        key = _key(client)
+        key = client_key(client)
         tokens, counted = self._buckets.pop(key, (self._burst, now))
         tokens = min(self._burst, tokens + max(0.0, now - counted) * self._per_s)
         granted = tokens >= 1
@@ -46,13 +44,3 @@ class RateLimit:
             del self._buckets[oldest]
         while len(self._buckets) >= self._clients_max:
             del self._buckets[next(iter(self._buckets))]
-
-
-def _key(client: str) -> str:
-    try:
-        address: IPv4Address | IPv6Address = canonical(ip_address(client.partition("%")[0]))
-    except ValueError:
-        return client
-    if isinstance(address, IPv4Address):
-        return str(address)
-    return str(IPv6Address(int(address) >> (128 - _PREFIX6) << (128 - _PREFIX6)))

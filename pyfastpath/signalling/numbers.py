@@ -10,8 +10,10 @@ from prometheus_client.registry import Collector
 
 from pyfastpath import metrics
 from pyfastpath.exposition import Family, alone, by_name, family, histogram
+from pyfastpath.guard import Gate
 from pyfastpath.histogram import Histogram
 from pyfastpath.registry.record import TransceiverRecord
+from pyfastpath.serving import families
 
 BOUNDS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STATES: Final = ("up", "draining", "stopping")
@@ -29,8 +31,7 @@ class Numbers:
         self.placement_failures = Counter(dict.fromkeys(metrics.GATEWAY_FAILURES, 0))
         self.streams = 0
         self.lost = 0
-        self.connections = 0
-        self.cuts = Counter(dict.fromkeys(metrics.GATEWAY_CUTS, 0))
+        self.gates: dict[str, Gate] = {}  # by the setting that names the listener
 
 
 class GatewayCollector(Collector):
@@ -58,7 +59,6 @@ class GatewayCollector(Collector):
         yield alone(metrics.GATEWAY_SESSIONS_MAX, sum(record.capacity for record in up))
         yield alone(metrics.GATEWAY_STREAMS, numbers.streams)
         yield alone(metrics.GATEWAY_LOST, numbers.lost)
-        yield alone(metrics.GATEWAY_CONNECTIONS, numbers.connections)
-        yield by_name(metrics.GATEWAY_CONNECTIONS_CUT, numbers.cuts)
+        yield from families(metrics.GATEWAY_CONNECTIONS, metrics.GATEWAY_CONNECTIONS_CUT, numbers.gates)
         yield alone(metrics.GATEWAY_READY, self._is_ready)
         yield alone(metrics.GATEWAY_DRAINING, numbers.is_draining)

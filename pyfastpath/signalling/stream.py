@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,6 +18,8 @@ from typing import Any, Final
 import aiohttp
 from aiohttp import StreamReader, web
 
+from pyfastpath.serving import streaming
+from pyfastpath.signalling.errors import CallError
 from pyfastpath.signalling.numbers import Numbers
 
 log = logging.getLogger("pyfastpath.signalling")
@@ -29,6 +32,8 @@ HEADERS: Final = {
 }
 LOST: Final = b'event: lost\ndata: {"state": "lost", "reason": "transceiver_gone"}\n\n'
 LINE_BYTES_MAX: Final = 64 << 10
+STREAMS_MAX: Final = 4096
+STREAMS_A_CALL_MAX: Final = 8  # a page, its application's server, and each of them again before it is missed
 
 _CLOSED: Final = re.compile(rb'^data:.*"state": ?"closed"', re.MULTILINE)
 
@@ -53,6 +58,8 @@ class Streams:
 
     numbers: Numbers
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
+    streams_max: int = STREAMS_MAX
+    of_call: Counter[str] = field(default_factory=Counter)
 
     def end(self) -> None:
         """End them all, without a word about their calls."""
@@ -60,39 +67,46 @@ class Streams:
             task.cancel()
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[None]:
-        """One more, for as long as the block lasts."""
+    def open(self, request: web.Request, call_id: str) -> Iterator[None]:
+        """One more, for as long as the block lasts. CallError too_many_streams."""
+        if len(self.tasks) >= self.streams_max or self.of_call[call_id] >= STREAMS_A_CALL_MAX:
+            raise CallError(
+                "too many event streams are open", "Close one.", code="too_many_streams", retry_after_s=1
+            )
         task = asyncio.current_task()
         assert task is not None
         self.tasks.add(task)
+        self.of_call[call_id] += 1
         self.numbers.streams += 1
         try:
-            yield
+            with streaming(request):
+                yield
         finally:
             self.numbers.streams -= 1
+            self.of_call -= Counter((call_id,))
             self.tasks.discard(task)
 
 
-async def pass_on(request: web.Request, events: StreamReader, streams: Streams) -> web.StreamResponse:
+async def pass_on(request: web.Request, events: StreamReader, numbers: Numbers) -> web.StreamResponse:
     """Send the stream until the call has ended, the transceiver is gone or the client is."""
     reply, watch = _reply(), ClosedWatch()
-    with streams.open(), contextlib.suppress(ConnectionResetError):  # the client left
+    with contextlib.suppress(ConnectionResetError):  # the client left
         await reply.prepare(request)
         async for chunk in _chunks(events):
             watch.see(chunk)
             await reply.write(chunk)
         if not watch.is_closed:
-            await _lose(reply, streams.numbers)
+            await _lose(reply, numbers)
         await reply.write_eof()
     return reply
 
 
-async def tell_lost(request: web.Request, streams: Streams) -> web.StreamResponse:
+async def tell_lost(request: web.Request, numbers: Numbers) -> web.StreamResponse:
     """A stream that says nothing else: the transceiver is announced as alive, but does not answer."""
     reply = _reply()
     with contextlib.suppress(ConnectionResetError):
         await reply.prepare(request)
-        await _lose(reply, streams.numbers)
+        await _lose(reply, numbers)
         await reply.write_eof()
     return reply
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from prometheus_client.registry import Collector
 
 from pyfastpath import __version__, metrics
 from pyfastpath.exposition import Family, alone, by_name, histogram, info
+from pyfastpath.guard import Gate
 from pyfastpath.metrics import Metric
+from pyfastpath.serving import families
 from pyfastpath.transceiver.counters import (
     CLOSE_REASONS,
     DROP_REASONS,
@@ -25,9 +27,17 @@ if TYPE_CHECKING:  # so that the documents are printed without the whole transce
 
 
 class TransceiverCollector(Collector):
-    """Reads one endpoint. unready: why no new call may come. digest: of the configuration."""
+    """Reads one endpoint. unready: why no new call may come. digest: of the configuration. gates: of the
+    HTTP listeners, by the setting that names each."""
 
-    def __init__(self, endpoint: Endpoint, unready: Callable[[], list[str]], digest: str) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        unready: Callable[[], list[str]],
+        digest: str,
+        gates: Mapping[str, Gate],
+    ) -> None:
+        self._gates = gates
         self._endpoint = endpoint
         self._unready = unready
         self._digest = digest
@@ -39,6 +49,7 @@ class TransceiverCollector(Collector):
         yield from _datagrams(counters)
         yield by_name(metrics.TRANSCEIVER_TRUNK_DROPPED, _dropped_at_sockets(self._endpoint))
         yield from _media(counters)
+        yield from families(metrics.TRANSCEIVER_CONNECTIONS, metrics.TRANSCEIVER_CONNECTIONS_CUT, self._gates)
         yield alone(metrics.TRANSCEIVER_READY, not self._unready())
         yield alone(metrics.TRANSCEIVER_DRAINING, self._endpoint.is_draining)
         yield info(metrics.TRANSCEIVER_CONFIG_INFO, {"hash": self._digest})

@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Final
 
 import uvloop
-from aiohttp import web
 
 from pyfastpath import listeners
 from pyfastpath import log as logs
 from pyfastpath.config import TransceiverConfig
 from pyfastpath.exposition import registry_of
+from pyfastpath.guard import Gate
 from pyfastpath.notify import READY, STOPPING, ServiceManager
 from pyfastpath.registry.opening import open_registry
+from pyfastpath.serving import serve as serve_http
 from pyfastpath.transceiver.announce import Announcer
 from pyfastpath.transceiver.answering import Answering
 from pyfastpath.transceiver.casting import Casting
@@ -45,7 +46,6 @@ log = logging.getLogger("pyfastpath.transceiver.process")
 
 SPARE_FILES: Final = 1024
 TURN_S: Final = 0.25
-HTTP_SHUTDOWN_S: Final = 1.0
 
 
 def run(config: TransceiverConfig) -> int:
@@ -79,6 +79,7 @@ class Process:
         self._stop_asked_s: float | None = None
         self._is_closed = False
         self._announcer: Announcer | None = None
+        self._gates: dict[str, Gate] = {}
         self._casting = Casting(config.agent, config.agent_key_file)
         self.endpoint = open_endpoint(config, start, self._casting)
 
@@ -106,7 +107,10 @@ class Process:
         service = Service(self.endpoint, member, announcer.changed)
         for listening in control:
             is_unix = listening.family == socket.AF_UNIX
-            await _serve_http(service.app(b"" if is_unix else config.control_token.value), listening, undo)
+            app = service.app(b"" if is_unix else config.control_token.value)
+            await serve_http(
+                undo, app, listening, self._gate("control_socket" if is_unix else "control_listen")
+            )
         await self._serve_health(undo)
         # Before the control API ends: whoever follows a session learns how it ended.
         undo.push_async_callback(self._close_endpoint)
@@ -135,8 +139,15 @@ class Process:
         if not self._config.health_listen:
             return
         listening = listeners.open_tcp(Address.parse(self._config.health_listen), key="health_listen")
-        metrics = registry_of(TransceiverCollector(self.endpoint, self.unready, self._config.digest()))
-        await _serve_http(health_app(self.unready, metrics), listening, undo)
+        metrics = registry_of(
+            TransceiverCollector(self.endpoint, self.unready, self._config.digest(), self._gates)
+        )
+        await serve_http(undo, health_app(self.unready, metrics), listening, self._gate("health_listen"))
+
+    def _gate(self, name: str) -> Gate:
+        """The gate of the listener that the setting `name` names; the metrics show it."""
+        gate = self._gates[name] = Gate()
+        return gate
 
     def unready(self) -> list[str]:
         """Why no new call may come; empty when one may."""
@@ -253,12 +264,3 @@ def _announced(control: list[socket.socket]) -> str:
     if first.family == socket.AF_UNIX:
         return f"unix:{Path(first.getsockname()).absolute()}"
     return f"http://{listeners.local_address(first)}"
-
-
-async def _serve_http(
-    app: web.Application, listening: socket.socket, undo: contextlib.AsyncExitStack
-) -> None:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=HTTP_SHUTDOWN_S)
-    await runner.setup()
-    undo.push_async_callback(runner.cleanup)
-    await web.SockSite(runner, listening, backlog=listeners.LISTEN_BACKLOG).start()

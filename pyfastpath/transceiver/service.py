@@ -19,6 +19,7 @@ from msgspec import Meta
 
 from pyfastpath.access import refusal
 from pyfastpath.errors import FastpathError
+from pyfastpath.serving import streaming
 from pyfastpath.transceiver.endpoint import Endpoint
 from pyfastpath.transceiver.member import Member
 from pyfastpath.transceiver.requests import CreateSession, SessionError, SessionInfo
@@ -129,7 +130,7 @@ class Service:
     async def _events(self, request: web.Request) -> web.StreamResponse:
         """text/event-stream: the state now and at each change, a comment each second; ends with `closed`."""
         left = contextlib.suppress(ConnectionResetError)  # whoever listened
-        with self._endpoint.watch(_sid(request)) as changes, left:
+        with self._endpoint.watch(_sid(request)) as changes, streaming(request), left:
             reply = web.StreamResponse(
                 headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
             )

@@ -8,6 +8,7 @@ from fastpath.counters import DECISIONS, DROP_REASONS
 from prometheus_client.core import Metric as Family
 
 from pyfastpath import metrics
+from pyfastpath.guard import Gate
 from pyfastpath.relay import collector, layout
 from pyfastpath.relay.liveness import Finding
 from pyfastpath.relay.relay import Relay
@@ -17,11 +18,12 @@ from tests.support.plain_call import PlainCall
 from tests.support.rig import until
 
 UNITS = ("_seconds", "_bytes", "_ratio", "_datagrams", "_info")
-LABELS = {"shard", "direction", "reason", "state", "backend", "hash", "version", "python", "le"}
+LABELS = {"shard", "direction", "reason", "state", "backend", "hash", "version", "python", "le", "listener"}
 
 
 def scrape(relay: Relay) -> dict[str, Family]:
-    families = relay.call(lambda control: list(collector.RelayCollector(control).collect()))
+    gates = {"health_listen": Gate()}
+    families = relay.call(lambda control: list(collector.RelayCollector(control, gates).collect()))
     return {family.name: family for family in families}
 
 
@@ -144,7 +146,7 @@ def test_trunk_metrics_of_a_backend(make_config: MakeConfig) -> None:
 
             return {family.name: family for family in relay.call(work)}
 
-        watching = relay.call(collector.RelayCollector)
+        watching = relay.call(lambda control: collector.RelayCollector(control, {}))
         families = look(10, 10)
         assert value(families, metrics.TRUNK_RTT, backend="a") == 0.00025
         assert value(families, metrics.BACKEND_SESSIONS, backend="a") == 3

@@ -92,7 +92,7 @@ def test_nothing_else_is_there(health: str) -> None:
 
 @pytest.mark.parametrize(
     "nonsense",
-    [b"\x16\x03\x01\xff\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 9999],
+    [b"\x16\x03\x01\xff\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 99_999],
 )
 def test_nonsense_is_answered_and_fills_no_log(
     health: str, nonsense: bytes, caplog: pytest.LogCaptureFixture
@@ -100,7 +100,7 @@ def test_nonsense_is_answered_and_fills_no_log(
     host, _, port = health.rpartition(":")
     with socket.create_connection((host, int(port)), timeout=5) as stranger:
         stranger.sendall(nonsense)
-        assert b" 400 " in stranger.recv(4096)
+        assert stranger.recv(4096)[:13] in (b"HTTP/1.0 400 ", b"HTTP/1.1 400 ", b"HTTP/1.1 431 ")
     assert ask(health, "GET", "/healthz") == (200, {"healthy": True})
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 

@@ -7,6 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pyfastpath import metrics
 from pyfastpath.exposition import registry_of
+from pyfastpath.guard import Gate
 from pyfastpath.signalling.numbers import GatewayCollector, Numbers
 from tests.registry.records import record
 
@@ -23,6 +24,7 @@ def scrape(numbers: Numbers, *records, is_ready: bool = True) -> dict[str, dict[
 
 def test_the_list_and_the_export_are_the_same() -> None:
     numbers = Numbers()
+    numbers.gates["listen"] = Gate()
     numbers.requests["calls", "201"] += 1
     families = list(GatewayCollector(numbers, [], is_ready=True).collect())
     assert {family.name for family in families} == {metric.family for metric in metrics.GATEWAY_METRICS}
@@ -38,8 +40,9 @@ def test_counts_are_what_happened() -> None:
     numbers = Numbers()
     numbers.requests["calls", "201"] += 3
     numbers.calls["placed"] += 3
-    numbers.cuts["slow_reader"] += 2
-    numbers.connections, numbers.streams, numbers.lost, numbers.is_draining = 9, 2, 1, True
+    gate = numbers.gates["listen"] = Gate()
+    gate.cuts["slow_reader"] += 2
+    gate.connections, numbers.streams, numbers.lost, numbers.is_draining = 9, 2, 1, True
     found = scrape(
         numbers,
         record("a", sessions=4, capacity=10),
@@ -54,22 +57,26 @@ def test_counts_are_what_happened() -> None:
         ("no_capacity",): 0,
         ("failed",): 0,
     }
-    assert found["fastpath_gateway_connections_cut_total"][("slow_reader",)] == 2
+    assert found["fastpath_gateway_connections_cut_total"][("listen", "slow_reader")] == 2
     assert found["fastpath_gateway_transceivers"] == {("up",): 2, ("draining",): 1, ("stopping",): 0}
     assert found["fastpath_gateway_sessions"] == {(): 7}
     assert found["fastpath_gateway_sessions_max"] == {(): 40}
     assert found["fastpath_gateway_streams"] == {(): 2}
     assert found["fastpath_gateway_lost_total"] == {(): 1}
-    assert found["fastpath_gateway_connections"] == {(): 9}
+    assert found["fastpath_gateway_connections"] == {("listen",): 9}
     assert (found["fastpath_gateway_ready"], found["fastpath_gateway_draining"]) == ({(): 0}, {(): 1})
 
 
 def test_words_that_never_happened_are_exported_as_zero() -> None:
-    found = scrape(Numbers())
+    numbers = Numbers()
+    numbers.gates["listen"] = Gate()
+    found = scrape(numbers)
     assert set(found["fastpath_gateway_placement_failures_total"]) == {
         (word,) for word in metrics.GATEWAY_FAILURES
     }
-    assert set(found["fastpath_gateway_connections_cut_total"]) == {(word,) for word in metrics.GATEWAY_CUTS}
+    assert set(found["fastpath_gateway_connections_cut_total"]) == {
+        ("listen", word) for word in metrics.HTTP_CUTS
+    }
     assert {labels[0] for labels in found["fastpath_gateway_request_seconds_count"]} == set(
         metrics.GATEWAY_ROUTES
     )

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pyfastpath import metrics
 from pyfastpath.exposition import registry_of
+from pyfastpath.guard import Gate
 from pyfastpath.transceiver.collector import TransceiverCollector, document
 from pyfastpath.transceiver.counters import CLOSE_REASONS, DROP_REASONS, SETUP_STEPS, Counters
 
@@ -33,7 +34,8 @@ class Endpoint:
 
 
 def scrape(endpoint: Any, reasons: list[str]) -> dict[tuple[str, tuple[str, ...]], float]:
-    text = generate_latest(registry_of(TransceiverCollector(endpoint, lambda: reasons, "abc"))).decode()
+    collector = TransceiverCollector(endpoint, lambda: reasons, "abc", {"health_listen": Gate()})
+    text = generate_latest(registry_of(collector)).decode()
     return {
         (sample.name, tuple(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(text)

@@ -21,6 +21,7 @@ from aiohttp import web
 
 from pyfastpath import metrics
 from pyfastpath.config import TransceiverConfig, load
+from pyfastpath.guard import Gate
 from pyfastpath.listeners import open_unix
 from pyfastpath.tools.ports import free_port
 from pyfastpath.transceiver import opus, process
@@ -268,7 +269,7 @@ async def test_a_burst_of_requests_finds_room_at_the_control_socket(tmp_path):
     path = tmp_path / "control.sock"
     async with contextlib.AsyncExitStack() as undo:
         listening = open_unix(path, key="control_socket", owner="transceiver")
-        await process._serve_http(web.Application(), listening, undo)
+        await process.serve_http(undo, web.Application(), listening, Gate())
         waiting = [undo.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(400)]
         for one in waiting:
             one.setblocking(False)
