@@ -33,7 +33,7 @@ MEMINFO_WORDS: Final = 9
 
 EF: Final = 46 << 2  # expedited forwarding (RFC 3246) as a TOS octet
 LISTEN_BACKLOG: Final = 128
-SPARE_DESCRIPTORS: Final = 256  # for what is not opened once and for all: HTTP, logs, libraries
+SPARE_DESCRIPTORS: Final = 1024  # for what is not opened once and for all: HTTP of three listeners, logs
 
 _NO_PRIVILEGE: Final = (
     "no permission to open it",

@@ -56,7 +56,8 @@ AT_ONCE_S: Final = 0.01  # to aiohttp 0 is for ever
 TURN_S: Final = 1.0
 # An ephemeral key carries its session: a head may be large.
 CLIENTS: Final = Limits(connections=4096, client_connections=1024, head_bytes=48 << 10)
-SPARE_FILES: Final = 1024  # operators, transceivers, and clients in a TLS handshake
+TRANSCEIVERS: Final = Limits(connections=4096)  # each holds one
+SPARE_FILES: Final = 5120  # transceivers, operators, and clients in a TLS handshake
 FILES: Final = CLIENTS.connections + 2 * STREAMS_MAX + SPARE_FILES  # a stream goes on to the transceiver
 
 
@@ -155,10 +156,12 @@ class Gateway:
             path = Path(config.admin_socket)
             listening = open_unix(path, key="admin_socket", owner="gateway")
             undo.callback(path.unlink, missing_ok=True)
-            await serve(undo, admin.app(), listening, self._gate("admin_socket"))
+            await serve(undo, admin.app(), listening, self._gate("admin_socket", TRANSCEIVERS))
         if config.admin_listen:
             listening = open_tcp(Endpoint.parse(config.admin_listen), key="admin_listen")
-            await serve(undo, admin.app(config.admin_token.value), listening, self._gate("admin_listen"))
+            await serve(
+                undo, admin.app(config.admin_token.value), listening, self._gate("admin_listen", TRANSCEIVERS)
+            )
         if config.health_listen:
             listening = open_tcp(Endpoint.parse(config.health_listen), key="health_listen")
             self.health_address = local_address(listening)

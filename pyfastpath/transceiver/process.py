@@ -23,7 +23,7 @@ from pyfastpath import listeners
 from pyfastpath import log as logs
 from pyfastpath.config import TransceiverConfig
 from pyfastpath.exposition import registry_of
-from pyfastpath.guard import Gate
+from pyfastpath.guard import Gate, Limits
 from pyfastpath.notify import READY, STOPPING, ServiceManager
 from pyfastpath.registry.opening import open_registry
 from pyfastpath.serving import serve as serve_http
@@ -44,7 +44,8 @@ from pyfastpath.types import Endpoint as Address
 
 log = logging.getLogger("pyfastpath.transceiver.process")
 
-SPARE_FILES: Final = 1024
+CONTROL: Final = Limits(connections=4096)  # of gateways: calls come in bursts
+SPARE_FILES: Final = CONTROL.connections + 1024
 TURN_S: Final = 0.25
 
 
@@ -108,9 +109,8 @@ class Process:
         for listening in control:
             is_unix = listening.family == socket.AF_UNIX
             app = service.app(b"" if is_unix else config.control_token.value)
-            await serve_http(
-                undo, app, listening, self._gate("control_socket" if is_unix else "control_listen")
-            )
+            gate = self._gate("control_socket" if is_unix else "control_listen", CONTROL)
+            await serve_http(undo, app, listening, gate)
         await self._serve_health(undo)
         # Before the control API ends: whoever follows a session learns how it ended.
         undo.push_async_callback(self._close_endpoint)
@@ -144,9 +144,9 @@ class Process:
         )
         await serve_http(undo, health_app(self.unready, metrics), listening, self._gate("health_listen"))
 
-    def _gate(self, name: str) -> Gate:
+    def _gate(self, name: str, limits: Limits | None = None) -> Gate:
         """The gate of the listener that the setting `name` names; the metrics show it."""
-        gate = self._gates[name] = Gate()
+        gate = self._gates[name] = Gate(limits)
         return gate
 
     def unready(self) -> list[str]:
