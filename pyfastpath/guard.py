@@ -5,8 +5,8 @@ waits for a client that does not read. A client that does any of it holds a sock
 connection is in one of four phases, against the clock:
 
     head    of a request: head_s from its first byte, or from the connection, and head_bytes
-    body    body_s, and one second more for each body_bytes_per_s received: an upload may have any length,
-            and a drip may not
+    body    it ended or body_bytes_per_s of it came, looked at each body_s: an upload may have any length. But
+            not more framing than content: aiohttp goes on reading what it has found to be no body
     answer  the application's own time; as much as head_bytes may come ahead of it
     idle    keepalive_s, which aiohttp keeps; whatever it did not close is cut a little later
 
@@ -55,7 +55,9 @@ class Limits:
 
 
 class Body(Protocol):
-    """What a guard needs of a request's body: aiohttp's StreamReader."""
+    """What a guard needs of a request's body: aiohttp's StreamReader. total_bytes: of content, so far."""
+
+    total_bytes: int
 
     def on_eof(self, callback: Callable[[], None]) -> None:
         """Call it at the end; at once when that has come."""
@@ -135,8 +137,10 @@ class Guard(asyncio.Protocol):
         self._is_open = False
         self._is_stream = False
         self._phase_bytes = 0  # received in this phase
-        self._phase_s = 0.0  # when it began
         self._head_rest: bytes | None = b""  # where the end of the head may have begun; None: it has come
+        self._is_in_hand = False  # does the application have a request?
+        self._body: Body | None = None  # of the newest request
+        self._weighed_bytes = 0  # of it, when last looked at
         self._unread_bytes = 0  # in the send buffer, when last looked at
 
     # ---- the protocol -----------------------------------------------------------------------------
@@ -174,8 +178,10 @@ class Guard(asyncio.Protocol):
             self._phase_bytes += len(data)
         if self._phase != "body" and self._phase_bytes > self._limits.head_bytes:
             self._refuse()
-        else:
-            self._inner.data_received(data)
+            return
+        self._inner.data_received(data)
+        if self._phase == "body" and self._phase_bytes > self._limits.head_bytes + 2 * self._content_bytes:
+            self.cut("oversize")
 
     def eof_received(self) -> bool | None:
         """aiohttp decides whether the other direction stays open."""
@@ -203,14 +209,16 @@ class Guard(asyncio.Protocol):
     def request_began(self, body: Body) -> None:
         """It has a whole head in hand."""
         if self._is_open and self._phase != "refused":
+            self._is_in_hand = True
+            self._body, self._weighed_bytes = body, 0
             self._enter("body", self._limits.body_s, self._weigh_body)
             body.on_eof(self._body_ended)
 
     def request_ended(self) -> None:
-        """It is done with one; the answer may be on its way still."""
-        if self._is_open and self._phase != "refused":
-            self._unread_bytes = 0
-            self._enter("idle", self._limits.keepalive_s + OVERDUE_S, self._look_whether_it_reads)
+        """It is done with one. The answer may be on its way still, and so may a body that nobody wants."""
+        self._is_in_hand = False
+        if self._is_open and self._phase == "answer":
+            self._be_idle()
 
     @contextmanager
     def streaming(self) -> Iterator[None]:
@@ -238,16 +246,15 @@ class Guard(asyncio.Protocol):
 
     def _enter(self, phase: Phase, seconds: float = 0, then: Callable[[], None] | None = None) -> None:
         """The next phase, and what happens when it has lasted too long."""
-        loop = asyncio.get_running_loop()
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loop.call_later(seconds, then) if then is not None else None
-        self._phase, self._phase_s, self._phase_bytes = phase, loop.time(), 0
+        self._timer = asyncio.get_running_loop().call_later(seconds, then) if then is not None else None
+        self._phase, self._phase_bytes = phase, 0
         self._note()
 
     def _await_head(self) -> None:
         self._head_rest = b""
-        self._enter("head", self._limits.head_s, self._too_slow)
+        self._enter("head", self._limits.head_s, lambda: self.cut("slow_request"))
 
     def _head_bytes_of(self, data: bytes) -> int:
         """How much of it still belongs to the head. Blank lines before a head do not end it (RFC 9112,
@@ -262,15 +269,25 @@ class Guard(asyncio.Protocol):
     def _body_ended(self) -> None:
         if self._is_open and self._phase == "body":
             self._enter("answer")
+            if not self._is_in_hand:
+                self._be_idle()
+
+    def _be_idle(self) -> None:
+        self._unread_bytes = 0
+        self._enter("idle", self._limits.keepalive_s + OVERDUE_S, self._look_whether_it_reads)
+
+    @property
+    def _content_bytes(self) -> int:
+        return self._body.total_bytes if self._body is not None else 0
 
     def _weigh_body(self) -> None:
         """Its time has come, unless enough of it did."""
-        limits, loop = self._limits, asyncio.get_running_loop()
-        due_s = self._phase_s + limits.body_s + self._phase_bytes / limits.body_bytes_per_s
-        if due_s <= loop.time():
-            self._too_slow()
+        limits = self._limits
+        if self._phase_bytes - self._weighed_bytes < limits.body_bytes_per_s * limits.body_s:
+            self.cut("slow_request")
         else:
-            self._timer = loop.call_at(due_s, self._weigh_body)
+            self._weighed_bytes = self._phase_bytes
+            self._timer = asyncio.get_running_loop().call_later(limits.body_s, self._weigh_body)
 
     def _look_whether_it_reads(self) -> None:
         """Long idle: an answer is on its way still, or nobody reads it, or half a head came ahead."""
@@ -281,9 +298,6 @@ class Guard(asyncio.Protocol):
             self._timer = loop.call_later(self._limits.write_s, self._look_whether_it_reads)
         else:
             self.cut("slow_reader" if unread_bytes else "slow_request")
-
-    def _too_slow(self) -> None:
-        self.cut("slow_request")
 
     def _refuse(self) -> None:
         """Too large: told so, and given a moment to read it while what comes is thrown away."""

@@ -26,6 +26,14 @@ SHUTDOWN_S: Final = 1.0
 LINGER_S: Final = 1.0  # for the rest of a body that nobody wants
 HANDSHAKE_S: Final = 5.0
 GOODBYE_S: Final = 2.0  # of TLS
+BODY_BROKE_OFF: Final = "the body broke off, or is not encoded as its head says. Send it whole."
+HTTP_REFUSALS: Final = (
+    web.HTTPRequestEntityTooLarge,
+    web.HTTPNotFound,
+    web.HTTPMethodNotAllowed,
+    web.RequestPayloadError,
+)
+"""What aiohttp raises for requests that are at fault: each API says it in its own words, in JSON."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -65,7 +65,7 @@ def parse_record(data: bytes) -> TransceiverRecord:
     """A record from JSON. RegistryError names the key that is wrong."""
     try:
         return msgspec.json.decode(data, type=TransceiverRecord)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         keys = ", ".join(name for name in TransceiverRecord.__struct_fields__ if name != "heard_s")
         raise RegistryError(f"not a transceiver record: {error}", f"Its keys: {keys}.") from None
 

@@ -30,6 +30,7 @@ from pyfastpath.relay.control import Control, Reloaded
 from pyfastpath.relay.listing import Filter
 from pyfastpath.relay.routing import BulkResult
 from pyfastpath.relay.sessions import parse_route, session_hash
+from pyfastpath.serving import BODY_BROKE_OFF, HTTP_REFUSALS
 from pyfastpath.types import Endpoint, canonical
 
 log = logging.getLogger("pyfastpath.admin")
@@ -115,20 +116,25 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except FastpathError as error:
         others = error.others if isinstance(error, ConfigError) else ()
         return _error(_code_of(error), " ".join(map(str, (error, *others))))
-    except web.HTTPRequestEntityTooLarge:
-        return _error(
-            "too_large", f"the body is longer than {SDP_BYTES_MAX} bytes. Send less, or NDJSON to /v1/routes."
-        )
-    except web.HTTPNotFound:
-        return _error("not_found", f"no such path: {request.path}. All of them begin with /v1/.")
-    except web.HTTPMethodNotAllowed as error:
-        allowed = ", ".join(sorted(error.allowed_methods))
-        return _error("method_not_allowed", f"{request.path} does not take {request.method}. Use {allowed}.")
-    except web.HTTPException:
+    except HTTP_REFUSALS as error:
+        return _http_error(request, error)
+    except (web.HTTPException, ConnectionResetError):
         raise
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
         return _error("internal", "the relay failed to answer. Its log has the reason.")
+
+
+def _http_error(request: web.Request, error: Exception) -> web.Response:
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        hint = "Send less, or NDJSON to /v1/routes."
+        return _error("too_large", f"the body is longer than {SDP_BYTES_MAX} bytes. {hint}")
+    if isinstance(error, web.HTTPNotFound):
+        return _error("not_found", f"no such path: {request.path}. All of them begin with /v1/.")
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return _error("method_not_allowed", f"{request.path} does not take {request.method}. Use {allowed}.")
+    return _error("bad_request", BODY_BROKE_OFF)
 
 
 def _code_of(error: FastpathError) -> str:

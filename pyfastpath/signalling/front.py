@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from pyfastpath.metrics import GATEWAY_ROUTES
+from pyfastpath.serving import BODY_BROKE_OFF
 from pyfastpath.signalling.calls import BODY_BYTES_MAX
 from pyfastpath.signalling.errors import CallError
 from pyfastpath.signalling.numbers import Numbers
@@ -138,6 +139,4 @@ async def read_body(request: web.Request) -> bytes:
             f"the body did not come within {BODY_S:.0f} s", "Send it at once.", code="too_slow"
         ) from None
     except web.RequestPayloadError:
-        raise CallError(
-            "the body broke off, or is not encoded as its head says", "Send it whole.", code="bad_request"
-        ) from None
+        raise CallError(BODY_BROKE_OFF.removesuffix("."), code="bad_request") from None

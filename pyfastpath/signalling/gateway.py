@@ -68,6 +68,8 @@ class Gateway:
         self._config = config
         self._numbers = Numbers()
         self._streams = Streams(self._numbers)
+        self._proxies = Proxies(config.trusted_proxies)
+        self._clients = self._gate("listen", CLIENTS, is_exempt=self._proxies.trusts)
         self._context: ssl.SSLContext | None = None
         self._ending: asyncio.Event = asyncio.Event()
         self._at_once: asyncio.Event = asyncio.Event()
@@ -81,8 +83,8 @@ class Gateway:
 
     def doing(self) -> str:
         """For `systemctl status`."""
-        numbers = self._numbers
-        return f"{numbers.connections} connections{', draining' if numbers.is_draining else ''}"
+        is_draining = self._numbers.is_draining
+        return f"{self._clients.connections} connections{', draining' if is_draining else ''}"
 
     def drain(self) -> None:
         """Take nothing new and end when what is under way is done; the second time: end now."""
@@ -120,22 +122,20 @@ class Gateway:
             switchboard = self._switchboard(registry, transceivers, call_key)
             health = Health(switchboard, self._numbers)
             await self._serve_own(undo, Admin(registry), health)
-            proxies = Proxies(config.trusted_proxies)
             api = Api(
                 switchboard,
                 Keys(tuple(key.value for key in config.api_keys), call_key),
                 RateLimit(config.calls_per_minute),
                 self._streams,
-                proxies=proxies,
+                proxies=self._proxies,
                 public_url=config.public_url,
             )
             polling.start()
-            gate = self._gate("listen", CLIENTS, is_exempt=proxies.trusts)
-            await self._serve_clients(undo, api, gate)
+            await self._serve_clients(undo, api)
             log.info("the gateway serves %s", config.public_url or self.url)
             started()
             await self._ending.wait()
-            log.info("the gateway ends", extra={"connections": gate.connections})
+            log.info("the gateway ends", extra={"connections": self._clients.connections})
 
     def _switchboard(self, registry: Registry, transceivers: Transceivers, call_key: bytes) -> Switchboard:
         return Switchboard(
@@ -172,13 +172,13 @@ class Gateway:
         gate = self._numbers.gates[name] = Gate(limits, **more)
         return gate
 
-    async def _serve_clients(self, undo: contextlib.AsyncExitStack, api: Api, gate: Gate) -> None:
+    async def _serve_clients(self, undo: contextlib.AsyncExitStack, api: Api) -> None:
         """The public listener. What is under way when it closes is finished, unless told to end at once."""
         config = self._config
         app = api.app(allow_origins=config.allow_origins, page=read_page() if config.page else None)
         listening = open_tcp(Endpoint.parse(config.listen), key="listen")
         self.address = local_address(listening)
-        runner, server = await start(app, listening, gate, tls=self._context, shutdown_s=DRAIN_S)
+        runner, server = await start(app, listening, self._clients, tls=self._context, shutdown_s=DRAIN_S)
         undo.push_async_callback(self._finish, runner)
         undo.callback(server.close)
 
