@@ -184,6 +184,9 @@ TRANSCEIVER_DATA_RECEIVED = _transceiver(
     "counter", "data_received_messages", "Messages received on data channels"
 )
 TRANSCEIVER_DATA_SENT = _transceiver("counter", "data_sent_messages", "Messages sent on data channels")
+TRANSCEIVER_SPEECH_DROPPED = _transceiver(
+    "counter", "speech_dropped_seconds", "Speech of agents that was not queued, by reason", "reason"
+)
 TRANSCEIVER_LOOP_LAG = _transceiver(
     "histogram", "event_loop_lag_seconds", "How much later than asked a timer was served"
 )

@@ -57,7 +57,7 @@ PYFASTPATH_FLOORS = [
     "registry.record",
     "registry.file registry.memory registry.remote",
     "registry.opening",
-    "transceiver.agent transceiver.counters transceiver.keys transceiver.path",
+    "transceiver.agent transceiver.allowance transceiver.counters transceiver.keys transceiver.path",
     "transceiver.dialogue transceiver.realtime.events",
     "transceiver.realtime.buffer transceiver.realtime.items transceiver.realtime.outbox "
     "transceiver.realtime.session transceiver.realtime.states",

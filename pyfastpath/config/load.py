@@ -23,7 +23,7 @@ from pyfastpath.config.fields import Config, Field, fields
 from pyfastpath.config.gateway import GatewayConfig
 from pyfastpath.config.lines import line_map
 from pyfastpath.config.model import Listen, RelayConfig
-from pyfastpath.config.source import Source, did_you_mean
+from pyfastpath.config.source import Source, did_you_mean, read_text
 from pyfastpath.config.transceiver import TransceiverConfig
 from pyfastpath.errors import ConfigError
 
@@ -100,7 +100,7 @@ class _Reader:
 
     def read_file(self, file: Path) -> None:
         try:
-            text = file.read_text(encoding="utf-8")
+            text = read_text(file)
             data = tomllib.loads(text)
         except OSError as error:
             raise ConfigError(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
+from typing import Final
 
 from pyfastpath.config.lines import Path, find_line
 from pyfastpath.errors import ConfigError
+
+CHARACTERS_MAX: Final = 1 << 20  # of a configuration, or of a secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +44,21 @@ class Source:
         """The stripped text of a secret's file."""
         file = self.folder / FilePath(name).expanduser()
         try:
-            return file.read_text(encoding="utf-8").strip()
+            return read_text(file).strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise self.error(
                 path, f"cannot read {file}: {reason}", "Name a file this user may read."
             ) from None
+
+
+def read_text(file: FilePath) -> str:
+    """A file's text. OSError, of a file that is too long too: a device may have no end."""
+    with file.open(encoding="utf-8") as opened:
+        text = opened.read(CHARACTERS_MAX + 1)
+    if len(text) > CHARACTERS_MAX:
+        raise OSError(errno.EFBIG, f"it is longer than {CHARACTERS_MAX} characters")
+    return text
 
 
 def dotted(path: Path) -> str:

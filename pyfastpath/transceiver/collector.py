@@ -18,6 +18,7 @@ from pyfastpath.transceiver.counters import (
     DROP_REASONS,
     REPAIRS,
     SETUP_STEPS,
+    SPEECH_DROP_REASONS,
     Counters,
     Names,
 )
@@ -106,6 +107,7 @@ def _media(counters: Counters) -> Iterator[Family]:
     ):
         yield alone(metric, value)
     yield by_name(metrics.TRANSCEIVER_RTP_REPAIRED, counters.repaired)
+    yield by_name(metrics.TRANSCEIVER_SPEECH_DROPPED, counters.speech_dropped_s)
     for metric, times in (
         (metrics.TRANSCEIVER_RTP_JITTER, counters.jitter_s),
         (metrics.TRANSCEIVER_ROUND_TRIP, counters.round_trip_s),
@@ -123,6 +125,7 @@ def document() -> str:
         _named(metrics.TRANSCEIVER_CLOSED, "why a session ended", CLOSE_REASONS),
         _named(metrics.TRANSCEIVER_SETUP_STEP, "what has happened", SETUP_STEPS),
         _named(metrics.TRANSCEIVER_RTP_REPAIRED, "what stands in for a lost packet", REPAIRS),
+        _named(metrics.TRANSCEIVER_SPEECH_DROPPED, "why speech is not queued", SPEECH_DROP_REASONS),
     ]
     return "\n".join(parts)
 

@@ -18,6 +18,7 @@ from math import inf
 from typing import Final
 
 from pyfastpath.errors import WireError
+from pyfastpath.transceiver.allowance import Allowance
 from pyfastpath.transceiver.certificate import Certificate
 from pyfastpath.transceiver.counters import Counters
 from pyfastpath.transceiver.dtls import (
@@ -58,6 +59,11 @@ ConnectionEvent = (
 Outgoing = tuple[Path, bytes, bool]
 PAYLOAD_BYTES_MAX: Final = 1275  # of one Opus frame (RFC 6716, section 3.2.1); with headers below any MTU
 PATIENCE_S: Final = 0.025  # reports wait so long for a packet that brings them along, as steady streams do
+# Of one session. Audio has at most 400 packets a second; who was cut off for seconds has some saved up.
+DATAGRAMS_PER_S: Final = 1000
+DATAGRAMS_AT_ONCE: Final = 2000
+CHECKS_PER_S: Final = 200  # apart: whatever floods a client's path, its consent is heard
+CHECKS_AT_ONCE: Final = 2000
 RESENDABLE_PACKETS: Final = 50  # one second: audio that is older is of no use
 
 
@@ -80,6 +86,8 @@ class Connection:
         ntp_offset_s: float,
     ) -> None:
         self.ssrc = ssrc
+        self._checks = Allowance(CHECKS_PER_S, CHECKS_AT_ONCE)
+        self._others = Allowance(DATAGRAMS_PER_S, DATAGRAMS_AT_ONCE)
         self._counters = counters
         self._ice = IceServer(credentials, entropy=entropy, drop=self._drop)
         self._dtls: HandshakeEngine = Dtls12(
@@ -114,6 +122,8 @@ class Connection:
         self._dropped = False
         if self._over:
             self._drop("session_over")
+        elif not (self._checks if first <= 3 else self._others).take(now):
+            self._drop("too_many_checks" if first <= 3 else "too_many_datagrams")
         elif 128 <= first <= 191:
             self._receive_media(data, path, now)
         elif first <= 3:

@@ -16,6 +16,8 @@ DROP_REASONS: Final[Names] = (
     ("not_webrtc", "first byte is neither STUN, DTLS nor RTP/RTCP (RFC 7983), or the datagram is empty"),
     ("unknown_path", "not STUN, and from an address that no session knows"),
     ("session_over", "for a session that has ended"),
+    ("too_many_datagrams", "more than one session may send: 1,000 a second, STUN apart, 2,000 at once"),
+    ("too_many_checks", "more STUN than one session may send: 200 a second, 2,000 at once"),
     ("stun_malformed", "looks like STUN but does not parse, or is a request without a usable USERNAME"),
     ("stun_bad_fingerprint", "a FINGERPRINT that is wrong or not the last attribute"),
     ("stun_unsupported", "neither a Binding Request nor an answer to one of ours"),
@@ -70,6 +72,9 @@ SETUP_STEPS: Final[Names] = (
     ("data", "the data channel is open"),
 )
 
+# Why something an agent said is not even queued.
+SPEECH_DROP_REASONS: Final[Names] = (("queue_full", "ten minutes of speech wait already"),)
+
 # What became of a gap that the jitter buffer gave up waiting for.
 REPAIRS: Final[Names] = (
     ("red", "recovered from a redundant copy (RFC 2198)"),
@@ -111,6 +116,7 @@ class Counters:
         "sent_bytes",
         "sessions",
         "setup_step_s",
+        "speech_dropped_s",
         "used",
     )
 
@@ -133,6 +139,7 @@ class Counters:
         self.round_trip_s = Histogram(TRANSIT_BOUNDS_S)
         self.event_loop_lag_s = Histogram(LAG_BOUNDS_S)
         self.data_received = self.data_sent = 0
+        self.speech_dropped_s = {name: 0.0 for name, _ in SPEECH_DROP_REASONS}
 
     def drop(self, reason: str) -> None:
         """A datagram was not used. KeyError: a reason that DROP_REASONS does not name."""

@@ -105,6 +105,7 @@ class Pipeline:
             produce=_produce_of(agent),
             produce_hz=agent.rate_hz,
             events=self._events,
+            drop=self._drop_speech,
         )
         self._is_begun = False
         self._position = 0  # of the next frame, in samples at 48 kHz since the first one
@@ -176,6 +177,9 @@ class Pipeline:
     def say_opus(self, payload: bytes, samples: int) -> None:
         """An Opus packet, at once."""
         self._playout.say_opus(payload, samples)
+
+    def _drop_speech(self, samples: int) -> None:
+        self._counters.speech_dropped_s["queue_full"] += samples / CLOCK_HZ
 
     def finish(self) -> None:
         """The response has no more audio."""

@@ -24,6 +24,8 @@ from pyfastpath.transceiver.opus import CLOCK_HZ, FRAME_SAMPLES, Encoder
 FRAME_S: Final = FRAME_SAMPLES / CLOCK_HZ
 LATE_S: Final = 3 * FRAME_S
 _LATE_SAMPLES: Final = 3 * FRAME_SAMPLES
+SPEECH_S_MAX: Final = 600  # queued: nobody speaks further ahead of the ear
+_SPEECH_SAMPLES_MAX: Final = SPEECH_S_MAX * CLOCK_HZ
 
 Frame = tuple[bytes, int, bool]  # payload, RTP timestamp, marker
 
@@ -44,13 +46,19 @@ STOPPED: Final = PlayoutStopped()
 class _Response:
     """What was said between two `finish`: chunks of audio, each at its rate."""
 
-    __slots__ = ("chunks", "finished", "frames", "offset")
+    __slots__ = ("chunks", "finished", "frames", "offset", "samples")
 
     def __init__(self) -> None:
         self.chunks: deque[tuple[Pcm, int]] = deque()
         self.offset = 0  # samples of the first chunk that are out
         self.finished = False
         self.frames = 0  # how many left
+        self.samples = 0  # that wait, at 48 kHz
+
+    def add(self, pcm: Pcm, rate_hz: int) -> None:
+        """More audio."""
+        self.chunks.append((pcm, rate_hz))
+        self.samples += len(pcm) * (CLOCK_HZ // rate_hz)
 
     @property
     def rate_hz(self) -> int:
@@ -89,6 +97,7 @@ class _Response:
 
     def _skip(self, samples: int) -> None:
         self.offset += samples
+        self.samples -= samples * (CLOCK_HZ // self.rate_hz)
         if self.offset >= len(self.chunks[0][0]):
             self.chunks.popleft()
             self.offset = 0
@@ -98,7 +107,8 @@ class Playout:
     """One call's way out. timestamp: where RTP time begins, random. make_encoder: rate -> Encoder.
 
     produce: asked for each frame of an agent that speaks all the time, at `produce_hz`; None is silence.
-    events: where its events go, should somebody else's be among them.
+    events: where its events go, should somebody else's be among them. drop: told how many samples, at
+    48 kHz, were said when too much waited already.
     """
 
     def __init__(
@@ -109,15 +119,18 @@ class Playout:
         produce: Callable[[int], Pcm | None] | None = None,
         produce_hz: int = 24_000,
         events: deque[Any] | None = None,
+        drop: Callable[[int], None] = lambda samples: None,
     ) -> None:
         self._first_timestamp = timestamp
         self._make_encoder = make_encoder
         self._produce = produce
         self._produce_hz = produce_hz
+        self._drop = drop
         self._encoders: dict[int, Encoder] = {}
         self._loss_percent = 0
         self._responses: deque[_Response] = deque()
         self._ready: list[tuple[bytes, int]] = []  # Opus packets of the agent's own, with their samples
+        self._ready_samples = 0
         self._events: deque[PlayoutEvent] = deque() if events is None else events
         self._began_s: float | None = None
         self._due_s = 0.0  # when the next frame's time has come
@@ -137,12 +150,20 @@ class Playout:
             raise ValueError(f"{rate_hz} Hz is no rate of Opus: say 16000, 24000 or 48000")
         if pcm.ndim != 1 or pcm.dtype != np.int16:
             raise ValueError(f"audio is an int16 array of one dimension, not {pcm.dtype} of {pcm.ndim}")
-        if len(pcm):
-            self._open().chunks.append((pcm.copy(), rate_hz))  # the agent may go on using its array
+        samples = len(pcm) * (CLOCK_HZ // rate_hz)
+        if samples + sum([one.samples for one in self._responses]) > _SPEECH_SAMPLES_MAX:
+            self._drop(samples)
+        elif samples:
+            self._open().add(pcm.copy(), rate_hz)  # the agent may go on using its array
 
     def say_opus(self, payload: bytes, samples: int) -> None:
         """An Opus packet that leaves with the next frames_to_send; an empty one is as much silence."""
-        self._ready.append((payload, samples))
+        self._ready_samples += samples
+        if self._ready_samples > _SPEECH_SAMPLES_MAX:
+            self._ready_samples -= samples
+            self._drop(samples)
+        else:
+            self._ready.append((payload, samples))
 
     def finish(self) -> None:
         """The response has no more audio; what is said next belongs to another one."""
@@ -156,6 +177,7 @@ class Playout:
             played_ms = int(1000 * (self._responses[0].frames * FRAME_S - left_s))
         self._responses.clear()
         self._ready.clear()
+        self._ready_samples = 0
         return played_ms
 
     def expect_loss(self, percent: int) -> None:
@@ -206,7 +228,7 @@ class Playout:
         """The agent's own packets, one after the other; RTP time follows the clock when it fell behind. What
         comes all at once, as an echo does after a gap that was waited for, is no silence."""
         assert self._began_s is not None
-        ready, self._ready = self._ready, []
+        ready, self._ready, self._ready_samples = self._ready, [], 0
         here, position = int((now - self._began_s) * CLOCK_HZ), self._position
         waiting = sum([samples for _, samples in ready[:-1]]) if len(ready) > 1 else 0
         if here - position - waiting > _LATE_SAMPLES:

@@ -251,6 +251,26 @@ def test_a_missing_or_binary_file_is_one_clear_error(tmp_path):
         load(tmp_path / "binary.toml", environ={})
 
 
+def test_a_file_without_end_is_read_up_to_a_bound(tmp_path):
+    """As /dev/zero is, or whatever is mounted where a secret should be."""
+    with pytest.raises(ConfigError, match="longer than 1048576 characters"):
+        load("/dev/zero", environ={})
+    file = tmp_path / "relay.toml"
+    for text, key in (
+        ("admin_token_file = '/dev/zero'\n", "admin_token_file"),
+        (table("token_keys", kid=0, key_file="'/dev/zero'"), "token_keys[0].key_file"),
+    ):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match="longer than") as caught:
+            load(file, environ={})
+        assert caught.value.key == key
+    file.write_text("#" + "x" * (1 << 20))
+    with pytest.raises(ConfigError, match="longer than"):
+        load(file, environ={})
+    file.write_text("#" + "x" * ((1 << 20) - 1))
+    load(file, environ={}, cpus=4)
+
+
 @pytest.mark.parametrize(
     ("environ", "where", "key"),
     [

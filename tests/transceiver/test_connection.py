@@ -2,7 +2,7 @@
 
 import pytest
 
-from pyfastpath.transceiver.connection import Connection
+from pyfastpath.transceiver.connection import CHECKS_AT_ONCE, DATAGRAMS_AT_ONCE, Connection
 from pyfastpath.transceiver.counters import Counters
 from pyfastpath.transceiver.events import Connected, DataReceived, Ended, HandshakeBegun
 from pyfastpath.transceiver.ice import Credentials, PathAdded, PathSelected
@@ -13,6 +13,7 @@ from tests.support.rtc_client import RtcClient, certificate
 from tests.support.rtc_pair import Pair, entropy, path_of
 
 PWD = "p" * 24
+GARBAGE = bytes((0x80, 111)) + bytes(30)
 
 
 def pair_of(client: RtcClient, offer_text: str = "") -> Pair:
@@ -287,3 +288,29 @@ def test_nothing_is_sent_to_a_client_that_offered_to_receive_nothing(client, dir
     assert any(
         isinstance(packet, rtcp.SenderReport | rtcp.ReceiverReport) and packet.reports for packet in said
     )
+
+
+def test_a_session_is_heard_at_a_bounded_rate_and_its_checks_apart() -> None:
+    client = RtcClient()
+    pair = pair_of(client)
+    pair.connect()
+    counters = pair.server._counters
+    pair.run(10.0)
+    counters.dropped = dict.fromkeys(counters.dropped, 0)
+    path = path_of()
+    for _ in range(10 * DATAGRAMS_AT_ONCE):
+        pair.server.receive_datagram(GARBAGE, path, pair.now)
+    refused = counters.dropped["too_many_datagrams"]
+    assert refused >= 8 * DATAGRAMS_AT_ONCE  # one burst, and what was saved up while it was spent
+    assert counters.dropped["srtp_auth_failed"] + refused == 10 * DATAGRAMS_AT_ONCE
+    answered = len(client.successes)
+    pair.up(client.check())
+    pair.settle()
+    assert len(client.successes) == answered + 1, "consent is heard all the same"
+    pair.run(1.0)
+    pair.server.receive_datagram(GARBAGE, path, pair.now)
+    assert counters.dropped["too_many_datagrams"] == refused, "a second later it is as before"
+    for _ in range(3 * CHECKS_AT_ONCE):
+        pair.server.receive_datagram(bytes(20), path, pair.now)
+    assert counters.dropped["too_many_checks"] >= CHECKS_AT_ONCE
+    assert counters.conservation_error <= 0  # this test hands datagrams over without counting them

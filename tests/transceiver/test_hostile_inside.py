@@ -478,7 +478,7 @@ async def test_an_agent_that_falls_over_at_its_end_holds_up_nothing() -> None:
 
 
 class Talker(Agent):
-    """Says ten minutes at once, and goes on when nobody is there any more."""
+    """Says ten minutes at once, more than are kept, and goes on when nobody is there any more."""
 
     minutes = 10
 
@@ -492,7 +492,7 @@ class Talker(Agent):
 
 
 async def test_what_an_agent_says_is_kept_until_it_is_heard_and_not_longer(world: World) -> None:
-    """48 KB a second: nothing bounds it but the agent."""
+    """48 KB a second, up to ten minutes."""
     talker = Talker()
     world.agent = lambda: talker
     before = rss_bytes()
@@ -501,6 +501,11 @@ async def test_what_an_agent_says_is_kept_until_it_is_heard_and_not_longer(world
     queued = world.endpoint._roster.of_sid(caller.sid).session.pipeline._playout._responses[0].chunks
     assert sum(pcm.nbytes for pcm, _ in queued) > said_bytes * 0.9
     assert rss_bytes() - before < said_bytes + 16 * MB  # less where the allocator had some left
+    for _ in range(5):
+        talker.say()
+    assert sum(pcm.nbytes for pcm, _ in queued) <= said_bytes
+    assert world.counters.speech_dropped_s["queue_full"] == pytest.approx(5 * 600, abs=60)
+    assert rss_bytes() - before < said_bytes + 16 * MB
     await caller.until(lambda: caller.client.received)
     caller.hang_up()
     await caller.until(lambda: len(world.endpoint) == 1)

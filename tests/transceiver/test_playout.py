@@ -1,5 +1,7 @@
 """What is said leaves frame by frame at real time; RTP time tells the silences between."""
 
+import random
+
 import numpy as np
 import pytest
 
@@ -308,3 +310,63 @@ def test_expected_losses_reach_every_encoder() -> None:
 def test_what_cannot_be_said_is_refused(playout: Playout, pcm: Pcm, rate_hz: int) -> None:
     with pytest.raises(ValueError, match=r"Hz is no rate|one dimension"):
         playout.say(pcm, rate_hz)
+
+
+# ---- too much -----------------------------------------------------------------------------------------
+
+
+def test_what_is_said_too_far_ahead_is_dropped_and_counted() -> None:
+    dropped: list[int] = []
+    playout = Playout(timestamp=FIRST, drop=dropped.append)
+    clock, minute = Clock(playout), np.zeros(60 * 8_000, np.int16)
+    for _ in range(12):
+        playout.say(minute, 8_000)
+    assert dropped == [60 * 48_000] * 2
+    clock.run(1.0)  # fifty frames are out: so much fits again, and no more
+    playout.say(minute[:8_000], 8_000)
+    assert len(dropped) == 2
+    playout.say(minute[:8_000], 8_000)
+    assert dropped[2:] == [48_000]
+    playout.clear(clock.now)
+    playout.say(minute, 8_000)
+    assert len(dropped) == 3
+
+
+def test_all_responses_count_together_at_whatever_rate() -> None:
+    dropped: list[int] = []
+    playout = Playout(timestamp=FIRST, drop=dropped.append)
+    for rate_hz in (8_000, 16_000, 24_000, 48_000) * 3:
+        playout.say(np.zeros(60 * rate_hz, np.int16), rate_hz)
+        playout.finish()
+    assert dropped == [60 * 48_000] * 2
+
+
+def test_packets_of_the_agents_own_are_bounded_alike() -> None:
+    dropped: list[int] = []
+    playout = Playout(timestamp=FIRST, drop=dropped.append)
+    for _ in range(30_010):
+        playout.say_opus(b"x", 960)
+    assert dropped == [960] * 10
+    playout.start(0.0)
+    assert len(playout.frames_to_send(0.0)) == 30_000
+    playout.say_opus(b"x", 960)
+    assert len(dropped) == 10
+
+
+def test_a_random_load_never_counts_wrong() -> None:
+    """What is counted as waiting is what waits."""
+    draw = random.Random(9)
+    playout = Playout(timestamp=FIRST)
+    clock = Clock(playout)
+    for _ in range(300):
+        for _ in range(draw.randrange(4)):
+            rate_hz = draw.choice((8_000, 16_000, 24_000))
+            playout.say(silence(draw.randrange(200))[: draw.randrange(1, 2000)], rate_hz)
+        if draw.random() < 0.2:
+            playout.finish()
+        clock.run(draw.choice((0.0, 0.02, 0.1)))
+        for response in playout._responses:
+            waiting = sum(len(pcm) * (48_000 // rate_hz) for pcm, rate_hz in response.chunks)
+            if response.chunks:
+                waiting -= response.offset * (48_000 // response.rate_hz)
+            assert response.samples == waiting

@@ -22,6 +22,7 @@ import aiohttp
 import msgspec
 import numpy as np
 
+from pyfastpath.config.source import read_text
 from pyfastpath.errors import ConfigError
 from pyfastpath.transceiver.agent import Agent, AudioFrame, Call, Event
 from pyfastpath.transceiver.realtime.bridge import AUDIO_DELTAS, session_for_server
@@ -51,7 +52,7 @@ class AgentLostError(Exception):
 def read_key(path: Path) -> Secret:
     """The key in a file of its own, white space around it removed. Raises ConfigError."""
     try:
-        key = path.read_text(encoding="utf-8").strip()
+        key = read_text(path).strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"the agent's key cannot be read from {path}: {error}", key="agent_key_file"

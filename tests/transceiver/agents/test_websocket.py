@@ -485,3 +485,5 @@ def test_a_key_file(tmp_path):
         assert caught.value.key == "agent_key_file"
     with pytest.raises(ConfigError, match="cannot be read"):
         read_key(tmp_path / "nothing")
+    with pytest.raises(ConfigError, match="longer than"):
+        read_key(type(tmp_path)("/dev/zero"))
