@@ -53,6 +53,14 @@ MISTAKES = [  # what it is, what stands from line 3 on, key, line, a word of the
     ("admin without token", "admin_listen = '127.0.0.1:9'\n", "admin_listen", 3, "token", "admin_token_file"),
     ("weak admin token", "admin_token = 'abc'\n", "admin_token", 3, "16", "openssl"),
     ("no origin", "allow_origins = ['example.org']\n", "allow_origins[0]", 3, "no origin", "https://"),
+    (
+        "no network",
+        "trusted_proxies = ['10.0.0.1/8']\n",
+        "trusted_proxies[0]",
+        3,
+        "not a network",
+        "10.0.0.0/8",
+    ),
     ("too many calls", "calls_per_minute = -1\n", "calls_per_minute", 3, ">= 0", "--help"),
     ("health", "health_listen = '1.2.3.4'\n", "health_listen", 3, "ip:port", "Write"),
 ]
@@ -174,6 +182,7 @@ TWINS = {  # for every key a value that is not its default
     "control_token_file": "token",
     "allow_origins": "https://app.example.org",
     "calls_per_minute": "7",
+    "trusted_proxies": "10.0.0.0/8",
     "page": "false",
     "health_listen": "127.0.0.1:8",
     "log_level": "debug",
