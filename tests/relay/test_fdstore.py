@@ -10,6 +10,7 @@ import pytest
 from pyfastpath.notify import ServiceManager
 from pyfastpath.relay import fdstore, memory, sockets
 from pyfastpath.relay.fdstore import SHAPING, Store, identity_of
+from pyfastpath.relay.layout import LAYOUT_VERSION
 from pyfastpath.relay.opening import Opening, open_relay
 from tests.support.manager import Manager
 
@@ -192,7 +193,7 @@ def test_tables_of_another_layout_are_closed_and_said(manager, config, caplog, m
     kept(manager, config)[0].close()
     monkeypatch.setattr(fdstore, "LAYOUT_VERSION", 99)
     assert Store(next_word(manager)).take_up(config) is None
-    assert "the kept tables have layout version 1, this relay needs 99" in caplog.text
+    assert f"the kept tables have layout version {LAYOUT_VERSION}, this relay needs 99" in caplog.text
     assert manager.names() == {}
 
 
