@@ -24,6 +24,7 @@ cdef inline void routes_prefetch(const route_table *table, uint64_t hash) noexce
 
 cdef uint32_t routes_lookup(const route_table *table, const uint64_t *hash, uint32_t now_s,
                             uint32_t *backend) noexcept nogil
+cdef int routes_restore(route_table *table, const fp_route *route, uint32_t *slot) noexcept nogil
 cdef uint32_t routes_sweep(route_table *table, uint32_t now_s, uint32_t pass_began_s) noexcept nogil
 
 cdef enum:

@@ -108,6 +108,15 @@ cdef int install(route_table *table, const uint64_t *hash, uint32_t backend, uin
     return code
 
 
+cdef int routes_restore(route_table *table, const fp_route *route, uint32_t *slot) noexcept nogil:
+    """A route of another engine's table, as it was there; `slot` is where it is here."""
+    cdef int code = publish(table, route.hash, route.backend - 2, route.expires_s, route.session)
+    if code == ROUTE_INSTALLED:
+        slot[0] = find(table, route.hash)
+        table.slots[slot[0]].used_s = route.used_s
+    return code
+
+
 cdef uint32_t routes_sweep(route_table *table, uint32_t now_s, uint32_t pass_began_s) noexcept nogil:
     """Release routes whose last flow ended before this pass began, and unused ones past their time. Count the
     others anew: a writer killed between a route and its count left that wrong."""

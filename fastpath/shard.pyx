@@ -9,6 +9,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from fastpath.address cimport client_hash
 from fastpath.backends cimport Backends
+from fastpath.bump cimport fp_layout_bump
 from fastpath.counters cimport counters_read
 from fastpath.flows cimport flows_attach, flows_lookup, flows_snapshot
 from fastpath.layout cimport (
@@ -25,7 +26,7 @@ cdef extern from "Python.h":
     int PyObject_GetBuffer(object, Py_buffer *, int) except -1
     void PyBuffer_Release(Py_buffer *)
 
-LAYOUT_VERSION = FP_LAYOUT_VERSION
+LAYOUT_VERSION = FP_LAYOUT_VERSION + fp_layout_bump()
 cdef bytes MAGIC = b"FASTPATH"
 
 
@@ -57,7 +58,7 @@ cdef uint32_t power_of_two(uint64_t at_least) except 0:
 cdef inline uint64_t place(uint64_t *total, uint64_t size) noexcept:
     """Reserve `size` bytes at the next page and give their offset."""
     cdef uint64_t offset = total[0]
-    total[0] += (size + 4095) & ~<uint64_t>4095
+    total[0] += ((size + 4095) & ~<uint64_t>4095) + 4096 * fp_layout_bump()
     return offset
 
 
@@ -68,7 +69,7 @@ cdef fp_shared_header plan_shared(uint32_t shards, uint32_t routes_max, uint32_t
     memset(&header, 0, sizeof(header))
     if not 1 <= shards <= FP_SHARDS:
         raise ValueError(f"shards must be 1..{FP_SHARDS}, not {shards}")
-    header.layout_version = FP_LAYOUT_VERSION
+    header.layout_version = LAYOUT_VERSION
     header.shards = shards
     header.routes_max = routes_max
     header.routes_capacity = power_of_two(2 * <uint64_t>routes_max)
@@ -149,8 +150,8 @@ cdef class Shared:
 cdef void check_magic(const char *magic, uint32_t version) except *:
     if memcmp(magic, <const char *>MAGIC, 8) != 0:
         raise LayoutError("this memory is no fastpath region")
-    if version != FP_LAYOUT_VERSION:
-        raise LayoutError(f"the region has layout version {version}, this engine needs {FP_LAYOUT_VERSION}: "
+    if version != LAYOUT_VERSION:
+        raise LayoutError(f"the region has layout version {version}, this engine needs {LAYOUT_VERSION}: "
                           "start a new keeper")
 
 
@@ -160,7 +161,7 @@ cdef fp_shard_header plan_shard(uint32_t flows_max, uint32_t provisional_max, ui
                                 uint32_t targets_max, tuple ports_ipv4, tuple ports_ipv6) except *:
     cdef fp_shard_header header
     memset(&header, 0, sizeof(header))
-    header.layout_version = FP_LAYOUT_VERSION
+    header.layout_version = LAYOUT_VERSION
     header.flows_max = flows_max
     header.flows_capacity = power_of_two(2 * <uint64_t>flows_max)
     header.provisional_capacity = power_of_two(provisional_max)

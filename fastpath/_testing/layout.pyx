@@ -32,6 +32,7 @@ cdef extern from *:
         F(fp_provisional, traffic_class), F(fp_provisional, last_seen_ms), F(fp_provisional, born),
         F(fp_provisional, bytes_up), F(fp_provisional, bytes_down), F(fp_provisional, next_by_client),
         F(fp_provisional, next_by_ufrag),
+        F(fp_transaction, id), F(fp_transaction, flow), F(fp_transaction, seen_ms),
         F(fp_port, holder), F(fp_port, backend), F(fp_port, since_ms), F(fp_port, port), F(fp_port, state),
         F(fp_port, zero),
         F(fp_trunk_link, tx_sequence), F(fp_trunk_link, rx_epoch), F(fp_trunk_link, rx_highest),
@@ -72,7 +73,7 @@ cdef extern from *:
     #define S(s) { #s, sizeof(s) }
     static const fp_constant_row fp_sizes[] = {
         S(fp_client), S(fp_endpoint), S(fp_ingress), S(fp_backend), S(fp_route), S(fp_shared_header),
-        S(fp_flow), S(fp_provisional), S(fp_port), S(fp_trunk_link), S(fp_counters), S(fp_shard_header),
+        S(fp_flow), S(fp_provisional), S(fp_transaction), S(fp_port), S(fp_trunk_link), S(fp_counters), S(fp_shard_header),
     };
     #undef S
     #define C(c) { #c, (size_t)(c) }

@@ -29,9 +29,10 @@ from pyfastpath.relay import orders
 from pyfastpath.relay.admin import admin_app
 from pyfastpath.relay.capture import Captures
 from pyfastpath.relay.control import Control, Reloaded, read_remembered
+from pyfastpath.relay.export import read_export, write_export
 from pyfastpath.relay.health import health_app
 from pyfastpath.relay.manifest import MANIFEST_VARIABLE, Manifest, config_of, decode_manifest
-from pyfastpath.relay.memory import become_writer, resign_writer
+from pyfastpath.relay.memory import MemoryFds, become_writer, resign_writer
 from pyfastpath.relay.opening import Opening
 from pyfastpath.relay.probe import Probes
 from pyfastpath.serving import serve as serve_http
@@ -164,11 +165,16 @@ class KeeperEnd:
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
 
-    def wait(self) -> bool:
-        """Say that everything is imported and wait for the word; False: not wanted any more."""
+    def wait(self) -> int | None:
+        """Say that everything is imported and wait for the word; None: not wanted any more.
+
+        Gives the descriptor of the export to make tables from, or -1.
+        """
         self._say(orders.Ready(layout=LAYOUT_VERSION, version=__version__))
         heard = orders.receive_order(self._socket)
-        return heard is not None and isinstance(heard[0], orders.Go)
+        if heard is None or not isinstance(heard[0], orders.Go):
+            return None
+        return heard[1][0] if heard[1] else -1
 
     def attend(self, engine: Engine, log_handler: logs.ReopenableHandler) -> None:
         """Take orders from now on."""
@@ -183,13 +189,13 @@ class KeeperEnd:
         engine.say_alive = lambda text: self._say(orders.Alive(text))
         asyncio.get_running_loop().add_reader(self._socket, self._hear)
 
-    def say_started(self) -> None:
-        """It forwards."""
-        self._say(orders.Started())
+    def say_started(self, made: MemoryFds | None) -> None:
+        """It forwards. made: new tables in place of the relay's."""
+        self._say(orders.Started(), (made.shared, *made.shards) if made else ())
 
-    def say_released(self) -> None:
-        """Another engine may go on."""
-        self._say(orders.Released())
+    def say_released(self, export: int) -> None:
+        """Another engine may go on. export: descriptor of what it is to make its tables from, or -1."""
+        self._say(orders.Released(), (export,) if export >= 0 else ())
 
     def _hear(self) -> None:
         heard = orders.receive_order(self._socket)
@@ -219,24 +225,45 @@ class KeeperEnd:
         self._say(orders.Reloaded())
 
 
-def serve(manifest: Manifest, keeper: KeeperEnd, log_handler: logs.ReopenableHandler) -> int:
-    """The engine process from the word on to its exit code."""
-    opening = manifest.opening
-    become_writer(opening.memory)
+def serve(manifest: Manifest, keeper: KeeperEnd, export: int, log_handler: logs.ReopenableHandler) -> int:
+    """The engine process from the word on to its exit code. export: as `KeeperEnd.wait` gave it."""
     log_handler.reopen()  # it may have been moved while we waited
-    engine = Engine(
-        opening, configured(manifest), load=lambda: load(manifest.file or None, flags=manifest.flags)
-    )
+    opening, made = manifest.opening, None
+    if export >= 0:
+        made = imported(export, opening.memory.note)
+        opening = opening.over(made)
+    become_writer(opening.memory)
+    config, file, flags = configured(manifest), manifest.file, manifest.flags
+    engine = Engine(opening, config, load=lambda: load(file or None, flags=flags))
 
     async def live() -> int:
         keeper.attend(engine, log_handler)
-        return await engine.run(keeper.say_started)
+        return await engine.run(lambda: keeper.say_started(made))
 
     code = uvloop.run(live())
     if engine.release is not None:
+        written = exported(engine.control) if engine.release.export else -1
         resign_writer(opening.memory)
-        keeper.say_released()
+        keeper.say_released(written)
     return code
+
+
+def exported(control: Control) -> int:
+    """A descriptor of everything in the tables, for an engine of another layout."""
+    fd = os.memfd_create("fastpath-export")
+    with os.fdopen(fd, "w+b", closefd=False) as file:
+        write_export(control.shared.memory, [shard.memory for shard in control.shards], file)
+    return fd
+
+
+def imported(export: int, note: int) -> MemoryFds:
+    """New tables from what an engine of another layout exported."""
+    began_s = time.monotonic()
+    with os.fdopen(export, "rb") as file:
+        file.seek(0)
+        made = read_export(file, note)
+    log.info("made new tables from an export in %.0f ms", 1e3 * (time.monotonic() - began_s))
+    return made
 
 
 def configured(manifest: Manifest) -> RelayConfig:
@@ -252,7 +279,8 @@ def main() -> int:
     config = configured(manifest)
     handler = logs.setup(config.log_level, config.log_format, config.log_file)
     try:
-        return serve(manifest, keeper, handler) if keeper.wait() else 0
+        export = keeper.wait()
+        return 0 if export is None else serve(manifest, keeper, export, handler)
     except FastpathError as error:
         log.error("%s", error)  # noqa: TRY400 - its sentence says it all
         return error.exit_code

@@ -156,6 +156,8 @@ PROVISIONAL: Final = _struct(
     ]
 )
 
+TRANSACTION: Final = _struct([("id", np.uint64), ("flow", np.uint32), ("seen_ms", np.uint32)])
+
 PORT: Final = _struct(
     [
         ("holder", np.uint32),
@@ -275,6 +277,7 @@ STRUCTS: Final = {
     "fp_shared_header": SHARED_HEADER,
     "fp_flow": FLOW,
     "fp_provisional": PROVISIONAL,
+    "fp_transaction": TRANSACTION,
     "fp_port": PORT,
     "fp_trunk_link": TRUNK_LINK,
     "fp_counters": COUNTERS,

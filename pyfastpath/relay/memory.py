@@ -56,8 +56,13 @@ class MemoryFds:
             os.close(fd)
 
 
-def create(sizes: TableSizes) -> MemoryFds:
-    """Make and format every region. SocketError when the machine does not have the memory."""
+def create(
+    sizes: TableSizes, *, seed: bytes | None = None, trunk_epoch: int = 0, note: int | None = None
+) -> MemoryFds:
+    """Make and format every region. SocketError when the machine does not have the memory.
+
+    seed, trunk_epoch, note: of the tables that these are to follow; a relay that begins draws its own.
+    """
     with contextlib.ExitStack() as undo:
         fds = []
 
@@ -70,9 +75,9 @@ def create(sizes: TableSizes) -> MemoryFds:
         shared = region("shared", shared_bytes(sizes.shards, **common))
         format_shared(
             map_region(shared),
-            seed=secrets.token_bytes(16),
+            seed=secrets.token_bytes(16) if seed is None else seed,
             shards=sizes.shards,
-            trunk_epoch=int(time.time()) & 0xFFFFFFFF,
+            trunk_epoch=max(trunk_epoch, int(time.time()) & 0xFFFFFFFF),
             **common,
         )
         shards = []
@@ -85,7 +90,7 @@ def create(sizes: TableSizes) -> MemoryFds:
             }
             shards.append(region(f"shard{index}", shard_bytes(**tables)))
             format_shard(map_region(shards[-1]), index=index, **tables)
-        made = MemoryFds(shared, tuple(shards), region("note", 2 * NOTE_BYTES))
+        made = MemoryFds(shared, tuple(shards), region("note", 2 * NOTE_BYTES) if note is None else note)
         undo.pop_all()
     return made
 
