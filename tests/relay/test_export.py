@@ -72,7 +72,7 @@ def state_of(engine: Engine) -> dict[str, Any]:
         "routes": sorted(map(named, routes[routes["backend"] > 1])),
         "count": len(control.shared.routes),
         "provisional": len(control.tables.provisional()),
-        "counters": control.tables.counters()[["received", "forwarded", "dropped", "confirmed"]].tobytes(),
+        **{name: control.tables.counters()[name].tolist() for name in ("received", "forwarded", "confirmed")},
         "starts": control.tables.headers()["attached"].tolist(),
         "ports": control.tables.upstream_ports(),
         "seed": control.shared.seed,
