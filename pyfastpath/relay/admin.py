@@ -95,6 +95,8 @@ def admin_app(
             web.delete("/v1/drain", _delete_drain),
             web.get("/v1/config", _get_config),
             web.post("/v1/reload", _post_reload),
+            web.get("/v1/upgrade", _get_upgrade),
+            web.post("/v1/upgrade", _post_upgrade),
             web.get("/v1/loglevel", _get_loglevel),
             web.put("/v1/loglevel", _put_loglevel),
             web.get("/v1/status", _get_status),
@@ -328,6 +330,15 @@ async def _get_config(request: web.Request) -> web.Response:
 async def _post_reload(request: web.Request) -> web.Response:
     done = request.app[RELOAD]()
     return web.json_response({"changed": done.changed, "needs_restart": done.needs_restart})
+
+
+async def _get_upgrade(request: web.Request) -> web.Response:
+    return web.json_response(report.upgrade(request.app[CONTROL]))
+
+
+async def _post_upgrade(request: web.Request) -> web.Response:
+    request.app[CONTROL].begin_upgrade()
+    return web.json_response(report.upgrade(request.app[CONTROL]), status=202)
 
 
 async def _get_loglevel(request: web.Request) -> web.Response:

@@ -37,6 +37,11 @@ class Child:
             raise
         return cls(process, ours)
 
+    @property
+    def is_dismissed(self) -> bool:
+        """Has its keeper let go of it?"""
+        return self.end.fileno() < 0
+
     def close(self) -> None:
         """Let go of it: one that waits ends by itself, for nobody is at the other end any more."""
         self.end.close()

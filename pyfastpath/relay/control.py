@@ -338,6 +338,19 @@ class Control:
             )
         )
 
+    def begin_upgrade(self) -> None:
+        """Ask the keeper to let the installed version take over; how it ends, it says itself.
+
+        RouteError (bad_request, conflict) when there is no keeper, or an upgrade is under way.
+        """
+        if self.request_upgrade is None:
+            hint = "Start it again with the new version."
+            raise RouteError("this relay is part of a program.", hint, code="bad_request")
+        if self.upgrade[0] == "running":
+            raise RouteError("an upgrade is under way.", "Wait for its end.", code="conflict")
+        self.upgrade = ("running", "")
+        self.request_upgrade()
+
     # ---- by the clock --------------------------------------------------------------------------
 
     def observe(self) -> None:

@@ -189,7 +189,7 @@ class Keeper:
     def _hear(self, number: int) -> bool:
         """One message of an engine; False when there is none any more."""
         child = self._children.get(number)
-        if child is None:
+        if child is None or child.is_dismissed:
             return False
         heard = orders.receive_news(child.end)
         if heard is None:  # it has ended, or is about to: SIGCHLD says so
@@ -200,6 +200,8 @@ class Keeper:
         match news:
             case orders.Ready():
                 self._execute(self._succession.ready(number, news.layout, news.version))
+                if number == self._succession.standby:
+                    log.info("version %s stands by", news.version)
             case orders.Started():
                 self._made = self._regions(descriptors)
                 self._execute(self._succession.started(number, now_s))
@@ -299,5 +301,5 @@ class Keeper:
 
     def _say(self, number: int, message: orders.Message, descriptors: tuple[int, ...] = ()) -> None:
         child = self._children.get(number)
-        if child is not None:
+        if child is not None and not child.is_dismissed:
             orders.send(child.end, message, descriptors)

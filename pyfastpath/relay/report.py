@@ -93,6 +93,12 @@ def backend(control: Control, entry: Entry) -> dict[str, Any]:
     }
 
 
+def upgrade(control: Control) -> dict[str, Any]:
+    """/v1/upgrade: the version that serves, and how the last upgrade went as far as this engine knows."""
+    state, text = control.upgrade
+    return {"version": __version__, "state": state, "text": text}
+
+
 def retiring(control: Control) -> list[dict[str, Any]]:
     """Backends that were taken away and still have flows or routes."""
     return [{"id": entry.spec.id, "address": entry.spec.address} for entry in control.registry.retired]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -15,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pyfastpath.config import default_admin_socket
-from pyfastpath.errors import ConfigError
+from pyfastpath.errors import ConfigError, UnreachableError
 from pyfastpath.log import LEVELS
 from pyfastpath.tools import capture as taking
 from pyfastpath.tools.admin import AdminClient
@@ -23,6 +24,8 @@ from pyfastpath.types import Endpoint, Secret
 
 POLL_S = 1.0
 PROGRESS_S = 10.0  # a line of a drain that does not move
+UPGRADE_S = 120.0  # longer than the keeper gives any step of it
+UPGRADE_POLL_S = 0.2
 WIDTH_UNLIMITED = 10_000  # piped output is for grep: a row is never folded
 STYLES = {"ok": "green", "up": "green", "warn": "yellow", "draining": "yellow", "fail": "red", "down": "red"}
 
@@ -331,6 +334,20 @@ def undrain(context: typer.Context, output: Output = "text") -> None:
 def reload(context: typer.Context, output: Output = "text") -> None:
     """Read the configuration again. No flow is lost; keys that need a restart are named."""
     show(relay(context).request("POST", ("reload",)), output)
+
+
+@app.command()
+def upgrade(context: typer.Context, output: Output = "text") -> None:
+    """Let the version that is installed now take over. No flow is lost; one that does not work is refused."""
+    client = relay(context)
+    said = client.request("POST", ("upgrade",))
+    deadline_s = time.monotonic() + UPGRADE_S
+    while said["state"] in ("none", "running") and time.monotonic() < deadline_s:
+        time.sleep(UPGRADE_POLL_S)
+        with contextlib.suppress(UnreachableError):  # while one engine goes and the other comes
+            said = client.get("upgrade")
+    show(said, output)
+    raise typer.Exit(0 if said["state"] == "done" else 1)
 
 
 @app.command()
