@@ -8,6 +8,7 @@ from libc.string cimport memcpy
 
 from fastpath.atomic cimport (
     fence_acquire, fence_release, load_acquire_u32, load_relaxed_u32, store_relaxed_u32, store_release_u32)
+from fastpath.crash cimport FP_AT_publishing, crash_point
 from fastpath.layout cimport FP_BATCH_BUCKETS, FP_RESIDENCE_BUCKETS, fp_counters, fp_shard_header
 
 cdef extern from *:
@@ -39,6 +40,7 @@ cdef void counters_publish(fp_shard_header *header, fp_counters *shared,
     cdef uint32_t sequence = header.counters_sequence
     store_relaxed_u32(&header.counters_sequence, sequence | 1)
     fence_release()
+    crash_point(FP_AT_publishing)
     memcpy(shared, mine, sizeof(fp_counters))
     store_release_u32(&header.counters_sequence, (sequence | 1) + 1)
 

@@ -11,6 +11,7 @@ from fastpath.batch cimport (
     arrival, batch_arrival, batch_receive, batch_send, batch_settle, compose, compose_client, compose_source,
     compose_traffic_class, receive_batch, send_batch)
 from fastpath.counters cimport count_batch, counters_publish
+from fastpath.crash cimport FP_AT_flushed, FP_AT_flushing, crash_point
 from fastpath.forward cimport forward_down_plain, forward_down_trunk
 from fastpath.lane cimport book_dropped, book_sent, drop_reason, lane_state, link_to, parcel
 from fastpath.layout cimport (
@@ -245,10 +246,12 @@ cdef void flush(lane_state *lane, receive_batch *batch) noexcept nogil:
         began_ns = realtime_ns()    # the client may have answered by the time the send returns
     sabotage_down(lane)
     lane.shard.header.sending = 1
+    crash_point(FP_AT_flushing)
     for listener in range(lane.listeners):
         counts[listener] = lane.to_clients[listener].count
         if counts[listener]:
             batch_send(&lane.to_clients[listener], lane.client_fds[listener])
+    crash_point(FP_AT_flushed)
     now_ns = realtime_ns()
     for listener in range(lane.listeners):
         for k in range(counts[listener]):

@@ -11,6 +11,7 @@ from fastpath.address cimport client_equal, client_hash
 from fastpath.atomic cimport (
     add_u32, fence_acquire, fence_release, load_acquire_u32, load_relaxed_u32, store_relaxed_u32,
     store_release_u32)
+from fastpath.crash cimport FP_AT_flow_filled, FP_AT_flow_opened, FP_AT_flow_published, crash_point
 from fastpath.layout cimport (
     FP_FLOW_confirmed, FP_FLOW_empty, FP_FLOW_taught, FP_FLOW_tombstone, FP_NONE, fp_client, fp_flow)
 
@@ -89,11 +90,14 @@ cdef uint32_t flows_insert(flow_table *table, const fp_flow *flow, uint64_t hash
             sequence = place.sequence | 1
             store_relaxed_u32(&place.sequence, sequence)
             fence_release()
+            crash_point(FP_AT_flow_opened)
             memcpy(<uint8_t *>place + sizeof(uint32_t), <const uint8_t *>flow + sizeof(uint32_t),
                    sizeof(fp_flow) - sizeof(uint32_t))
             if not keep_version:
                 place.version = add_u32(table.version_clock, 1)
+            crash_point(FP_AT_flow_filled)
             store_release_u32(&place.sequence, sequence + 1)
+            crash_point(FP_AT_flow_published)
             table.header.flows_count += 1
             return slot
         slot = (slot + 1) & table.mask

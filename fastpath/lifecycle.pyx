@@ -6,6 +6,7 @@ gives its upstream port to quarantine, in this one place.
 from libc.string cimport memset
 
 from fastpath.address cimport client_hash
+from fastpath.crash cimport FP_AT_flow_doubled, crash_point
 from fastpath.flows cimport flows_insert, flows_lookup, flows_next_expired, flows_read, flows_remove
 from fastpath.layout cimport *
 from fastpath.ports cimport ports_acquire, ports_expire, ports_hand_over, ports_owns, ports_release
@@ -188,6 +189,7 @@ cdef bint replace_if_due(shard_state *shard, uint32_t index, uint64_t hash,
     if flow.upstream_port != FP_NO_PORT:
         ports_hand_over(&shard.ports, flow.upstream_port, flow.backend, FP_PORT_flow, slot)
     if live != FP_NONE:
+        crash_point(FP_AT_flow_doubled)
         end_flow(shard, live, now_ms)
         shard.counters.replaced += 1
     provisional_remove(&shard.provisional, index, hash)

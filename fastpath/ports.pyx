@@ -7,6 +7,7 @@ that demultiplexes by address would give a newcomer the old session's media.
 from libc.string cimport memcpy, memset
 
 from fastpath.address cimport endpoint_equal
+from fastpath.crash cimport FP_AT_port_filled, crash_point
 from fastpath.layout cimport (
     FP_NO_PORT, FP_NONE, FP_POOL, FP_PORT_empty, FP_PORT_quarantine, FP_PORT_tombstone, fp_endpoint, fp_port)
 from fastpath.siphash cimport siphash13
@@ -53,6 +54,7 @@ cdef bint ports_restore(port_table *table, uint16_t port, uint32_t backend, uint
             entry.backend = backend
             entry.holder = holder
             entry.since_ms = 0
+            crash_point(FP_AT_port_filled)
             entry.state = state
             table.header.ports_count += 1
             table.in_use[backend] += 1

@@ -8,6 +8,7 @@ and one ufrag may hold a few entries each, and then their oldest makes room.
 from libc.string cimport memset
 
 from fastpath.address cimport client_equal, client_hash
+from fastpath.crash cimport FP_AT_provisional_filled, crash_point
 from fastpath.layout cimport (
     FP_NONE, FP_PROVISIONAL_free, FP_SESSION_CAP, fp_client, fp_provisional)
 
@@ -95,6 +96,7 @@ cdef void provisional_insert(provisional_ring *ring, uint32_t place, const fp_pr
     ring.header.provisional_born += 1
     ring.header.provisional_count += 1
     link(ring, place, hash)
+    crash_point(FP_AT_provisional_filled)
     entry.state = state
 
 

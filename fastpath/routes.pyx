@@ -9,6 +9,7 @@ from libc.stdint cimport int32_t
 
 from fastpath.atomic cimport (
     fence_acquire, load_acquire_u32, load_relaxed_u32, store_relaxed_u32, store_release_u32)
+from fastpath.crash cimport FP_AT_route_doubled, FP_AT_route_filled, crash_point
 from fastpath.layout cimport FP_NONE, FP_ROUTE_EMPTY, FP_ROUTE_TOMBSTONE, fp_route
 
 cdef enum:
@@ -69,6 +70,7 @@ cdef int publish(route_table *table, const uint64_t *hash, uint32_t backend, uin
             route.expires_s = expires_s
             route.session = session
             route.used_s = 0
+            crash_point(FP_AT_route_filled)
             store_release_u32(&route.backend, backend + 2)
             table.header.routes_count += 1
             return ROUTE_INSTALLED
@@ -104,6 +106,7 @@ cdef int install(route_table *table, const uint64_t *hash, uint32_t backend, uin
     code = publish(table, hash, backend, expires_s, session)
     table.header.routes_count += 1
     if code == ROUTE_INSTALLED:
+        crash_point(FP_AT_route_doubled)
         withdraw(table, old)
     return code
 

@@ -12,6 +12,8 @@ from fastpath.batch cimport (
     compose_segments, compose_traffic_class, connect_to, send_alone)
 from fastpath.bundles cimport bundle, bundle_run, bundle_seal
 from fastpath.counters cimport count_batch, counters_publish
+from fastpath.crash cimport (
+    FP_AT_decided, FP_AT_received, FP_AT_sending, FP_AT_sent, FP_AT_settled, crash_point)
 from fastpath.flows cimport flows_prefetch
 from fastpath.forward cimport forward_up
 from fastpath.lane cimport NOBODY, book_dropped, book_sent, drop_reason, lane_state, link_to
@@ -48,8 +50,10 @@ cdef uint32_t serve_clients(lane_state *lane, uint16_t listener, uint32_t now_ms
 
 cdef void forward_clients(lane_state *lane, uint32_t now_ms) noexcept nogil:
     """Bring everything in hand to its backend, settle the batch, publish the counters."""
+    crash_point(FP_AT_received)
     read_batch(lane)
     decide_batch(lane, now_ms)
+    crash_point(FP_AT_decided)
     sabotage_up(lane)
     send_trunk(lane)
     send_plain(lane)
@@ -148,9 +152,12 @@ cdef void send_trunk(lane_state *lane) noexcept nogil:
         total += items
     if runs:
         lane.shard.header.sending = 1
+        crash_point(FP_AT_sending)
         batch_send(&lane.outgoing, lane.trunk_fd)
+        crash_point(FP_AT_sent)
         settle_runs(lane, runs)
         lane.shard.header.sending = 0
+        crash_point(FP_AT_settled)
 
 
 cdef uint32_t gather(lane_state *lane, uint32_t first, uint32_t backend, uint32_t total) noexcept nogil:
@@ -282,12 +289,15 @@ cdef void send_plain(lane_state *lane) noexcept nogil:
                 lane.slots[n] = <uint8_t>j
                 n += 1
         lane.shard.header.sending = 1
+        crash_point(FP_AT_sending)
         if n == 1 and tos_of(lane, i) == FP_DEFAULT_TOS:
             send_one(lane, i)
         else:
             send_several(lane, n)
+        crash_point(FP_AT_sent)
         settle_plain(lane, n)
         lane.shard.header.sending = 0
+        crash_point(FP_AT_settled)
 
 
 cdef inline uint8_t tos_of(const lane_state *lane, uint32_t i) noexcept nogil:

@@ -89,7 +89,7 @@ def own_relay(
         chosen = _settings(folder, backends, settings or {})
         file, log = folder / "relay.toml", folder / "relay.log"
         file.write_text(toml_of(chosen), encoding="utf-8")
-        process = _start(file, log, cpu, _environment(profile))
+        process = _start(file, log, cpu, environment_of(profile))
         try:
             health = f"http://{chosen['health_listen']}"
             _wait_until_it_serves(process, health, log)
@@ -119,7 +119,7 @@ def _settings(
     } | dict(given)
 
 
-def _environment(profile: str | None) -> dict[str, str]:
+def environment_of(profile: str | None) -> dict[str, str]:
     """Of the child: settings of another relay in the caller's variables are none of its own."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYFASTPATH_")}
     if profile is None:

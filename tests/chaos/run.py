@@ -2,7 +2,8 @@
 bench/results and docs/reliability.md.
 
 A module of tests/chaos/scenarios has SCENARIOS: name -> function of (an empty folder, Scale), which gives its
-outcomes. Exit code 0: all promises kept; 1: one broken, or a scenario failed; 4: a load was too slow twice.
+outcomes; those of ONLY_FULL have their short version elsewhere. Exit code 0: all promises kept; 1: one
+broken, or a scenario failed; 4: a load was too slow twice.
 """
 
 from __future__ import annotations
@@ -33,11 +34,12 @@ UNRECORDED: Final = ROOT / "build" / "chaos"  # of a part, or of short versions:
 BROKEN, INVALID = 1, 4
 
 
-def collected() -> dict[str, Scenario]:
-    """Every scenario by name, in the order of modules and of their dicts."""
+def collected(*, full: bool = True) -> dict[str, Scenario]:
+    """Every scenario by name, in the order of modules and of their dicts. full: ONLY_FULL too."""
     found: dict[str, Scenario] = {}
     for module in sorted(pkgutil.iter_modules(scenarios.__path__), key=lambda one: one.name):
-        known: dict[str, Scenario] = importlib.import_module(f"{scenarios.__name__}.{module.name}").SCENARIOS
+        found_in = importlib.import_module(f"{scenarios.__name__}.{module.name}")
+        known: dict[str, Scenario] = found_in.SCENARIOS | (getattr(found_in, "ONLY_FULL", {}) if full else {})
         twice = found.keys() & known.keys()
         assert not twice, f"scenarios of one name: {twice}"
         found |= known

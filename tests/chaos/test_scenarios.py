@@ -9,7 +9,7 @@ from tests.chaos.run import Scenario, collected
 from tests.chaos.scale import SHORT
 
 
-@pytest.mark.parametrize(("name", "scenario"), collected().items(), ids=collected())
+@pytest.mark.parametrize(("name", "scenario"), collected(full=False).items(), ids=collected(full=False))
 def test_promises_are_kept(name: str, scenario: Scenario, tmp_path: Path) -> None:
     try:
         outcomes = scenario(tmp_path, SHORT)
