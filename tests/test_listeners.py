@@ -3,12 +3,17 @@
 import os
 import socket
 import stat
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from pyfastpath import listeners
 from pyfastpath.errors import SocketError
 from pyfastpath.types import Endpoint
+from tests.support.require import require
+
+NOBODY = 65534
 
 
 def open_control(path):
@@ -28,6 +33,26 @@ def test_a_unix_socket_is_its_users_alone_and_replaces_a_dead_one(tmp_path):
     assert "control_socket" in caught.value.hint
     listening.close()
     open_control(path).close()
+
+
+def test_another_user_cannot_connect():
+    """Mode 0600 is all that guards an API without a token, so it is tried."""
+    require("root")
+    with tempfile.TemporaryDirectory(prefix="fp-") as folder:
+        Path(folder).chmod(0o755)  # the folder hides nothing
+        path = Path(folder) / "control.sock"
+        with (
+            open_control(path),
+            socket.socket(socket.AF_UNIX) as ours,
+            socket.socket(socket.AF_UNIX) as other,
+        ):
+            ours.connect(str(path))
+            os.seteuid(NOBODY)
+            try:
+                with pytest.raises(PermissionError):
+                    other.connect(str(path))
+            finally:
+                os.seteuid(0)
 
 
 def test_a_file_is_never_removed(tmp_path):

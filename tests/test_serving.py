@@ -14,6 +14,7 @@ import json
 import logging
 import random
 import socket
+import stat
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -38,6 +39,7 @@ from tests.support.rtc_world import rss_bytes
 
 TOKEN = "0123456789abcdef"
 MB = 1 << 20
+LISTENING = "0A"  # in /proc/net/tcp
 QUICK = {"head_s": 1.0, "body_s": 1.0, "body_bytes_per_s": 10_000, "write_s": 1.0, "keepalive_s": 3.0}
 
 
@@ -133,15 +135,23 @@ def text(where: tuple[str, int]) -> str:
     return f"{where[0]}:{where[1]}"
 
 
+def relay_flags(port: int) -> dict[str, object]:
+    return {
+        "listen": [f"127.0.0.1:{port}"], "shards": "1", "workers": "1", "pin": "false", "flows_max": "1024",
+        "routes_max": "1024", "targets_max": "64", "plain_ports": "16", "receive_buffer_bytes": "262144",
+        "allow_clients": ["127.0.0.0/8"],
+    }  # fmt: skip
+
+
 def relay_listeners(undo: contextlib.AsyncExitStack, folder: Path, server: socket.socket) -> list[Listener]:
     admin, health, udp = tcp(), tcp(), free_port(socket.SOCK_DGRAM)
-    flags = {
-        "listen": [f"127.0.0.1:{udp}"], "shards": "1", "workers": "1", "pin": "false", "flows_max": "1024",
-        "routes_max": "1024", "targets_max": "64", "plain_ports": "16", "receive_buffer_bytes": "262144",
-        "allow_clients": ["127.0.0.0/8"], "admin_socket": str(folder / "relay.sock"),
-        "admin_tcp": text(admin), "admin_token": TOKEN, "health_listen": text(health),
+    flags = relay_flags(udp) | {
+        "admin_socket": str(folder / "relay.sock"),
+        "admin_tcp": text(admin),
+        "admin_token": TOKEN,
+        "health_listen": text(health),
         "backends": [f"a={endpoint_text(server)}"],
-    }  # fmt: skip
+    }
     relay = undo.enter_context(Relay(load(None, kind=RelayConfig, environ={}, flags=flags, cpus=2)))
     relay.routes.install("ufrag1", "a")
     call = undo.enter_context(PlainCall(("127.0.0.1", udp), server, "ufrag1"))
@@ -339,3 +349,74 @@ async def test_more_idle_connections_than_there_are_places_lock_nobody_out(liste
                 for _ in range(300):
                     await held.enter_async_context(one.wire())
                 assert await one.is_served(), one.name
+
+
+# ---- who may ------------------------------------------------------------------------------------------
+
+OPERATORS = {f"/v1/{name}" for name in (
+    "routes", "backends", "flows", "workers", "drain", "config", "reload", "loglevel", "status", "counters",
+    "sessions", "state", "transceivers",
+)}  # fmt: skip
+HEALTH = {"/healthz", "/live", "/readyz", "/ready", "/metrics"}
+PUBLIC = {"/v1/realtime/calls", "/whip", "/static/main.js", "/"}
+EVERY_PATH = sorted(OPERATORS | HEALTH | PUBLIC | {"/debug", "/v2", "/.env"})
+REBOUND = (
+    "evil.example",
+    "127.0.0.1.evil.example:80",
+    "localhost.evil.example",
+    "evil@127.0.0.1",
+    "0x7f.1",
+    "",
+)
+
+
+async def answered(one: Listener, path: str, *headers: str, token: str = "") -> int:
+    lines = [f"GET {path} HTTP/1.1", *headers, *([f"Authorization: Bearer {token}"] if token else [])]
+    return status(await one.send("\r\n".join([*lines, "Connection: close", "", ""]).encode()))
+
+
+async def test_each_listener_answers_its_own_paths_and_no_others(listeners: list[Listener]) -> None:
+    """Nothing on a health port but health and metrics; nothing of operators on the public one."""
+    for one in listeners:
+        said = [await answered(one, path, "Host: 127.0.0.1", token=one.token) for path in EVERY_PATH]
+        found = {path for path, code in zip(EVERY_PATH, said, strict=True) if code != 404}
+        if "health" in one.name:
+            assert found == HEALTH, one.name
+        elif one.name == "gateway listen":
+            assert found == PUBLIC
+        else:
+            assert {one.good} <= found <= OPERATORS, one.name
+
+
+async def test_on_tcp_an_operators_api_wants_the_token_and_an_address(listeners: list[Listener]) -> None:
+    asked = [one for one in listeners if one.token]
+    assert len(asked) == 3
+    for one in asked:
+        for path in (one.good, "/nothing", f"{one.good}?token={TOKEN}"):
+            for token in ("", TOKEN[:-1], TOKEN + "0", TOKEN.upper()):
+                assert await answered(one, path, "Host: 127.0.0.1", token=token) == 401, one.name
+        for host in REBOUND:  # a page of another origin whose name leads here now
+            assert await answered(one, one.good, f"Host: {host}", token=TOKEN) in (400, 403), host
+        assert await answered(one, one.good, "Host: localhost:1", token=TOKEN) == 200
+
+
+def test_without_a_setting_there_is_no_listener(tmp_path: Path) -> None:
+    """The admin API is on its UNIX socket and nowhere else, unless TCP was asked for."""
+    before = listening_tcp()
+    flags = relay_flags(free_port(socket.SOCK_DGRAM))
+    flags |= {"admin_socket": str(tmp_path / "relay.sock"), "health_listen": ""}
+    with Relay(load(None, kind=RelayConfig, environ={}, flags=flags, cpus=2)):
+        assert listening_tcp() == before
+        assert stat.S_IMODE((tmp_path / "relay.sock").stat().st_mode) == 0o600
+
+
+def listening_tcp() -> set[str]:
+    """The inodes of this process's listening TCP sockets."""
+    ours = {str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == LISTENING and f"socket:[{fields[9]}]" in ours:
+                found.add(fields[9])
+    return found

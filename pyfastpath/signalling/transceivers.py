@@ -16,7 +16,13 @@ from pyfastpath.types import HttpAddress
 TIMEOUT_S: Final = 2.0  # an answer takes milliseconds: whoever needs longer is as good as dead
 SILENCE_S: Final = 3.0  # an event stream carries at least a comment each second
 REPLY_BYTES_MAX: Final = 512 << 10
-_PASSED_ON: Final = {"no_capacity", "draining", "conflict", "too_large"}  # codes of other statuses than 400
+_PASSED_ON: Final = {
+    "no_capacity",
+    "draining",
+    "conflict",
+    "too_large",
+    "too_many_streams",
+}  # codes of other statuses than 400
 
 
 class Transceivers:

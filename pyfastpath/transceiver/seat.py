@@ -11,10 +11,11 @@ from typing import Final
 from pyfastpath.transceiver.answering import Made
 from pyfastpath.transceiver.association import Association
 from pyfastpath.transceiver.events import State
-from pyfastpath.transceiver.requests import CreateSession, SessionInfo
+from pyfastpath.transceiver.requests import CreateSession, SessionError, SessionInfo
 from pyfastpath.transceiver.session import Session
 
 WATCH_CHANGES_MAX: Final = 64  # kept for a watcher that does not read; then the oldest go
+WATCHES_MAX: Final = 64  # of one session: a gateway has at most eight
 Watch = asyncio.Queue[SessionInfo]
 
 
@@ -119,7 +120,11 @@ class Seat:
     # ---- watchers ---------------------------------------------------------------------------------
 
     def watch(self) -> Watch:
-        """A queue that gets the state now and every change from now on."""
+        """A queue that gets the state now and every change from now on. SessionError: too_many_streams."""
+        if len(self._watches) >= WATCHES_MAX:
+            raise SessionError(
+                f"{WATCHES_MAX} follow this session already.", "Close one.", code="too_many_streams"
+            )
         watch: Watch = asyncio.Queue(WATCH_CHANGES_MAX)
         watch.put_nowait(self.info())
         self._watches.add(watch)

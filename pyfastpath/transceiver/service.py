@@ -37,6 +37,7 @@ STATUS: Final = {
     "method_not_allowed": 405,
     "conflict": 409,
     "too_large": 413,
+    "too_many_streams": 429,
     "internal": 500,
     "no_capacity": 503,
     "draining": 503,

@@ -279,6 +279,23 @@ async def test_guessing_is_limited_by_address_and_others_are_not(tmp_path: Path)
         assert (await once(rig, post(), source="127.0.0.2"))[0] == 201
 
 
+async def test_behind_a_trusted_proxy_each_client_has_its_own_bucket(tmp_path: Path) -> None:
+    """Here 127.0.0.1 is the proxy, and 127.0.0.2 would like to be one."""
+
+    def from_(client: bytes) -> bytes:
+        return post(more=b"X-Forwarded-For: 198.51.100.1, %s\r\n" % client)
+
+    async with running(tmp_path, calls_per_minute=3, trusted_proxies=("127.0.0.1/32",)) as rig:
+        await rig.join(capacity=1000)
+        for client in (b"203.0.113.1", b"203.0.113.2", b"[2001:db8::1]:99"):
+            assert [(await once(rig, from_(client)))[0] for _ in range(4)] == [201, 201, 201, 429]
+        statuses = [
+            (await once(rig, from_(b"203.0.113.%d" % number), source="127.0.0.2"))[0]
+            for number in range(10, 14)
+        ]
+        assert statuses == [201, 201, 201, 429], "a stranger who names others is limited as himself"
+
+
 # ---- connections --------------------------------------------------------------------------------------
 
 
@@ -302,12 +319,43 @@ async def test_event_streams_kept_open_cost_nobody_else_and_leave_nothing(hostil
     await until(lambda: len(asyncio.all_tasks()) <= tasks + 2)
 
 
+async def test_whoever_follows_a_call_and_does_not_read_is_cut_and_costs_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_module, "CLIENTS", replace(gateway_module.CLIENTS, write_s=0.5))
+    async with running(tmp_path) as rig:
+        one = await rig.join()
+        location = (await rig.call()).headers["Location"]
+        (sid,) = one.sessions
+        with socket.socket() as deaf:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.setblocking(False)
+            address = rig.gateway.address
+            assert address is not None
+            await asyncio.get_running_loop().sock_connect(deaf, (str(address.address), address.port))
+            deaf.send(get(f"{location}/events".encode()))
+            numbers = rig.gateway._numbers
+            await until(lambda: numbers.streams == 1)
+            before = rss_bytes()
+            for _ in range(2000):  # 32 MB, if anybody kept them
+                one.tell(sid, state="live", padding="x" * 16_000)
+                await asyncio.sleep(0)
+                if numbers.streams == 0:
+                    break
+            await until(lambda: gate_of(rig).cuts["slow_reader"] == 1)
+            await until(lambda: numbers.streams == 0)
+            assert rss_bytes() - before < 48 * MB  # the scripted transceiver's own queue among it
+        await rig.announce(one)
+        assert (await rig.call()).status == 201
+
+
 async def test_slow_heads_by_the_hundred_are_cut_and_nobody_waits_for_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(gateway_module, "CLIENTS", replace(gateway_module.CLIENTS, head_s=1.0))
     async with running(tmp_path) as rig:
         await rig.join(capacity=1000)
+        alive = asyncio.create_task(announce_again_and_again(rig))
         wires = [await Wire.open(rig) for _ in range(300)]
         for wire in wires:
             wire.writer.write(b"POST /v1/realtime/calls HTTP/1.1\r\nHost: x\r\nX-Slow: ")
@@ -318,6 +366,7 @@ async def test_slow_heads_by_the_hundred_are_cut_and_nobody_waits_for_them(
             await asyncio.sleep(0.02)
         await until(lambda: gate_of(rig).cuts["slow_request"] == 300)
         await until(lambda: gate_of(rig).connections <= 1)
+        alive.cancel()
         for wire in wires:
             wire.close()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pyfastpath.signalling import gateway as gateway_module
 from pyfastpath.signalling.page import FOLDER, read_page
 from tests.signalling.rig import Rig, running
 
@@ -72,6 +73,23 @@ async def test_a_known_file_is_not_sent_twice(rig: Rig) -> None:
         "/static/index.html/../../app.py",
         "/static/./base.css",
         "/static/base.css%00",
+        "/static/%252e%252e/app.py",
+        "/static/%252e%252e%252fapp.py",
+        "/static/..%5capp.py",
+        "/static/..%2f..%2f..%2f..%2f..%2f..%2fetc%2fpasswd",
+        "/static/%c0%ae%c0%ae/app.py",
+        "/static/%e0%80%ae%e0%80%ae/app.py",
+        "/static/.%00./app.py",
+        "/static/base.css%00/../../app.py",
+        "/static/base.css/../../app.py",
+        "/static/base.css;/../../app.py",
+        "/static//..//app.py",
+        "/static/../static/../app.py",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "file:///etc/passwd",
+        "http://x/static/../app.py",
+        "/static/C:\\windows\\win.ini",
+        "/static/page.py",
         "/static/STYLE.CSS",
         "/static/",
         "/static",
@@ -88,9 +106,28 @@ async def test_no_path_leads_out_of_the_folder(rig: Rig, path: str) -> None:
     writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     reply = await asyncio.wait_for(reader.read(), 5)
     writer.close()
-    assert re.match(rb"HTTP/1.1 (404|400) ", reply), reply
+    assert re.match(rb"HTTP/1.[01] (404|400) ", reply), reply
     assert b"import" not in reply
     assert b"root:" not in reply
+
+
+async def test_what_is_put_into_the_folder_later_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No path is opened for a request, so no link leads anywhere."""
+    folder = tmp_path / "static"
+    folder.mkdir()
+    (folder / "index.html").write_text("the page")
+    (folder / "a.js").write_text("1")
+    monkeypatch.setattr(gateway_module, "read_page", lambda: read_page(folder))
+    async with running(tmp_path) as rig:
+        (folder / "passwd").symlink_to("/etc/passwd")
+        (folder / "etc").symlink_to("/etc")
+        (folder / "a.js").unlink()
+        (folder / "a.js").symlink_to("/etc/passwd")
+        for name in ("passwd", "etc/passwd", "etc"):
+            assert (await rig.http.get(f"/static/{name}")).status == 404
+        assert await (await rig.http.get("/static/a.js")).text() == "1"
 
 
 async def test_without_a_page_there_is_none(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The control API over real HTTP: what a gateway may ask of a transceiver, and how it is refused."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from aiohttp import ClientSession, web
 
 from pyfastpath.transceiver.endpoint import Endpoint
 from pyfastpath.transceiver.member import Member
+from pyfastpath.transceiver.seat import WATCHES_MAX
 from pyfastpath.transceiver.service import BODY_BYTES_MAX, Service
 from tests.support.rtc_client import RtcClient
 from tests.support.transceiver import open_endpoint
@@ -256,6 +258,18 @@ async def test_a_watcher_that_goes_is_forgotten() -> None:
             await reply.content.readline()
         await client.ask("DELETE", f"/v1/sessions/{SID}")
         assert (await client.ask("GET", "/v1/drain"))[0] == 200
+
+
+async def test_so_many_follow_a_session_and_no_more() -> None:
+    async with serving() as client, contextlib.AsyncExitStack() as held:
+        await client.create()
+        url = f"{client.base}/v1/sessions/{SID}/events"
+        for _ in range(WATCHES_MAX):
+            reply = await held.enter_async_context(client.http.get(url))
+            assert await reply.content.readline() == b"event: state\n"
+        status, said = await client.ask("GET", f"/v1/sessions/{SID}/events")
+        assert (status, said["error"]["code"]) == (429, "too_many_streams")
+        assert (await client.ask("GET", f"/v1/sessions/{SID}"))[0] == 200
 
 
 @pytest.mark.parametrize(
