@@ -33,6 +33,7 @@ class Newcomers:
         )
         self._pool = ThreadPoolExecutor(1)
         self._counters: dict[str, int] = {}
+        self._p99_ms = 0.0
 
     def __enter__(self) -> Self:
         self._opening = self._pool.submit(
@@ -53,6 +54,7 @@ class Newcomers:
             self._generator.stop()
             self._pool.shutdown()
             self._counters = self._look()
+            self._p99_ms = self._generator.setup_latency_ns(0.99) / 1e6
             self._generator.close()
 
     def give_up(self) -> None:
@@ -78,7 +80,8 @@ class Newcomers:
         """For a note."""
         counters = self._counters
         again = f", {counters['retried']:,} requests repeated" if counters["retried"] else ""
-        return f"{counters['confirmed']:,} of {counters['sent']:,} new sessions confirmed meanwhile{again}"
+        confirmed = f"{counters['confirmed']:,} of {counters['sent']:,} new sessions confirmed meanwhile"
+        return f"{confirmed}, p99 after {self._p99_ms:,.1f} ms{again}"
 
     def _look(self) -> dict[str, int]:
         counters: dict[str, int] = self._generator.setup_counters()

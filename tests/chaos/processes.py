@@ -14,6 +14,8 @@ from pathlib import Path
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
 DROPS_COLUMN = 12  # of /proc/net/udp, the last one
 INODE_COLUMN = 9
+UTIME, CUTIME = 11, 13  # of /proc/PID/stat, counted from the state
+TICKS_A_S = os.sysconf("SC_CLK_TCK")
 
 
 def tree(pid: int) -> list[int]:
@@ -59,6 +61,25 @@ def threads(pids: Iterable[int]) -> int:
 def descriptors(pids: Iterable[int]) -> int:
     """Open descriptors of several processes."""
     return sum(len(_entries(pid, "fd")) for pid in pids)
+
+
+def user_s(pids: Iterable[int]) -> float:
+    """CPU time of several processes in user mode, their children that have ended included."""
+    return sum(map(_user_ticks, pids)) / TICKS_A_S
+
+
+def user_of_all_s() -> float:
+    """CPU time of the whole machine in user mode, and in that of polite processes."""
+    user, nice = Path("/proc/stat").read_text().split(maxsplit=3)[1:3]
+    return (int(user) + int(nice)) / TICKS_A_S
+
+
+def _user_ticks(pid: int) -> int:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[UTIME]) + int(fields[CUTIME])
 
 
 def udp_drops(pid: int) -> dict[int, int]:

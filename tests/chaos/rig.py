@@ -23,7 +23,6 @@ import time
 import tomllib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -42,6 +41,7 @@ from pyfastpath.tools.bench.threads import (
 from pyfastpath.tools.edge import toml_of
 from pyfastpath.tools.ports import free_port
 from tests.chaos import processes
+from tests.chaos.books import Mode, Opening, Totals, behind, totals_of
 from tests.chaos.outcome import Outcome
 from tests.chaos.scale import Scale
 from tests.chaos.sessions import installed, minted
@@ -50,7 +50,6 @@ from tests.support.relay import PUBLISH_S, Relay, running_relay
 from tests.support.rig import until
 
 Upstream = Literal["plain", "trunk"]
-Mode = Literal["up", "echo"]
 Key = tuple[int, bytes]  # id, and what is secret
 
 NAMES: Final = ("sink-0", "sink-1")  # backends, and the numbers that tokens name them by
@@ -61,67 +60,8 @@ OPEN_TIMEOUT_S: Final = 20.0
 SERVE_S: Final = 3600.0
 SETTLE_S: Final = 0.1
 STILL_S: Final = 2.0  # nothing arrived for so long: what is missing is lost
-HELD_SHARE: Final = 0.97  # of the schedule; below that the generator, not the relay, was too slow
 BUFFER_BYTES: Final = 16 << 20
 SPARE: Final = 1024
-START_S: Final = 0.1  # threads begin, and end, a little later than they are told to
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Sums over all flows since load_start. late: sent more than 1 ms after their time."""
-
-    sent: int = 0
-    arrived: int = 0
-    duplicates: int = 0
-    misrouted: int = 0
-    late: int = 0
-
-    def since(self, before: Totals) -> Totals:
-        """What came on top of `before`."""
-        return Totals(*(getattr(self, name) - getattr(before, name) for name in self.__slots__))
-
-    def plus(self, more: Totals) -> Totals:
-        """Both together."""
-        return Totals(*(getattr(self, name) + getattr(more, name) for name in self.__slots__))
-
-    @property
-    def lost(self) -> int:
-        """What has not arrived yet; after load_stop: never will."""
-        return self.sent - self.arrived
-
-
-@dataclass(slots=True)
-class _Baseline:
-    """The books at load_start."""
-
-    totals: Totals = field(default_factory=Totals)
-    relay_drops: dict[int, int] = field(default_factory=dict)
-    own_drops: dict[int, int] = field(default_factory=dict)
-    reasons: dict[str, int] = field(default_factory=dict)
-
-
-def behind(sent: int, pps: int, seconds: float) -> str:
-    """What a generator did not send in time, as a sentence; empty when it held its schedule."""
-    wanted = pps * (seconds - START_S)
-    if sent >= HELD_SHARE * wanted:
-        return ""
-    return f"the generator sent {sent:,} of {wanted:,.0f} that the schedule asked for"
-
-
-def totals_of(load: Load, mode: Mode) -> Totals:
-    """Sums over all flows of a load since it was made."""
-    senders = [stream.generator.counters() for stream in load.streams]
-    sinks = [stream.sink.arrivals.counters() for stream in load.streams]
-    echoes = [stream.generator.echoes.counters() for stream in load.streams]
-    return Totals(
-        sent=sum(one["sent"] for one in senders),
-        arrived=sum(end["received"] for end in (sinks if mode == "up" else echoes)),
-        duplicates=sum(end["duplicates"] for end in (*sinks, *echoes)),
-        misrouted=sum(one["misrouted"] for one in senders)
-        + sum(end["strangers"] for end in (*sinks, *echoes)),
-        late=sum(one["late"] for one in senders),
-    )
 
 
 def key_tables(name: str, *keys: Key | None) -> list[dict[str, object]]:
@@ -156,8 +96,9 @@ class ChaosRig:
         self._start, self._config = start, relay_config
         self._token_key, self._trunk_key = token_key, trunk_key
         self._undo = ExitStack()
-        self._before = _Baseline()
+        self._before: Opening
         self._span_s = (0.0, 0.0)  # begin and end of the load
+        self._disturbed = ""
         self._marks_ns: list[int] = []
         self._memory_bytes = 0
         self._sending: ExitStack | None = None
@@ -187,6 +128,7 @@ class ChaosRig:
             undo.enter_context(
                 sinks_serve(self.load.streams, SERVE_S, echo=self.mode == "echo", nap=self.scale.is_full)
             )
+            self._before = Opening.now(self._sums(), self.relay)
             self._watcher = Watcher(self._look)
             undo.callback(self._watcher.close)
             undo.callback(self._end_load)
@@ -276,27 +218,17 @@ class ChaosRig:
 
     def kernel_drops(self) -> int:
         """What the kernel dropped at the relay's sockets since load_start."""
-        return processes.drops_since(self._before.relay_drops, processes.udp_drops(self.keeper_pid))
+        return self._before.kernel_drops(self.relay)
 
     def relay_drops(self) -> dict[str, int]:
         """What the relay dropped since load_start, by reason; empty while it does not answer."""
-        try:
-            now = self.relay.drops()
-        except OSError:
-            return {}
-        reasons = {name: count - self._before.reasons.get(name, 0) for name, count in now.items()}
-        return {name: count for name, count in reasons.items() if count > 0}
+        return self._before.drops(self.relay)
 
     # ---- the load ------------------------------------------------------------------------------
 
     def load_start(self) -> None:
         """Send on a schedule, whatever becomes of the relay, until load_stop. Books begin at zero."""
-        self._before = _Baseline(
-            self._sums(),
-            processes.udp_drops(self.keeper_pid),
-            processes.udp_drops(os.getpid()),
-            self.relay.drops(),
-        )
+        self._before = Opening.now(self._sums(), self.relay)
         self._marks_ns, self.totals = [], Totals()
         self.memory_mib()
         nap_us = NAP_US if self.scale.is_full else 0
@@ -323,6 +255,7 @@ class ChaosRig:
             self._take_echoes()
         self._take_echoes()  # a duplicate may follow the last one
         time.sleep(PUBLISH_S)
+        self._disturbed = self._before.disturbance()
         self.totals = self.live()
         return self.totals
 
@@ -412,10 +345,9 @@ class ChaosRig:
 
     def _why_invalid(self) -> str:
         """A rate that was not held may not go on record; a short version claims no rate."""
-        own = processes.drops_since(self._before.own_drops, processes.udp_drops(os.getpid()))
-        if own:
-            return f"sinks and clients were too slow: the kernel dropped {own:,} at their sockets"
-        return self._behind() if self.scale.is_full else ""
+        if overrun := self._before.overrun():
+            return overrun
+        return (self._behind() or self._disturbed) if self.scale.is_full else ""
 
     # ---- inside --------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ A scenario takes what it needs of a scale, and may ask for less of it: `replace(
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 
@@ -26,6 +26,11 @@ class Scale:
     def is_full(self) -> bool:
         """Is this the size that goes on record?"""
         return self.name == "full"
+
+    def both_ways(self) -> Scale:
+        """For load that is echoed: every probe is relayed twice and taken twice by this machine, so of the
+        full rate a fifth leaves everybody the same headroom."""
+        return replace(self, pps=self.pps // 5) if self.is_full else self
 
 
 FULL: Final = Scale("full", flows=10_000, pps=100_000, repeats=20, seconds=10.0, pinned=True)

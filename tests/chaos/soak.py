@@ -24,10 +24,11 @@ from typing import Final
 
 from pyfastpath.tools.ports import free_port
 from tests.chaos import processes
+from tests.chaos.books import Totals
 from tests.chaos.mischief import SHARDS, Mischief
 from tests.chaos.outcome import Outcome
 from tests.chaos.record import RESULTS, ROOT, Record, write_document
-from tests.chaos.rig import ChaosRig, Totals
+from tests.chaos.rig import ChaosRig
 from tests.chaos.run import BROKEN, say
 from tests.chaos.sampling import Sampler
 from tests.chaos.scale import Scale

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.books import behind
 from tests.chaos.outcome import InvalidRunError, Outcome
-from tests.chaos.rig import ChaosRig, behind
+from tests.chaos.rig import ChaosRig
 from tests.chaos.scale import SHORT
 from tests.support.rig import until
 

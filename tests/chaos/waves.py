@@ -19,7 +19,8 @@ from pyfastpath.tools.bench.load import Load
 from pyfastpath.tools.bench.options import Part
 from pyfastpath.tools.bench.streams import Crowd
 from pyfastpath.tools.bench.threads import in_threads, sinks_serve, stop_generator
-from tests.chaos.rig import SIZE_BYTES, ChaosRig, Totals, Upstream, totals_of
+from tests.chaos.books import Totals, totals_of
+from tests.chaos.rig import SIZE_BYTES, ChaosRig, Upstream
 from tests.chaos.sessions import installed, patiently
 
 FIRST_SOURCE: Final = IPv4Address("127.32.0.1")

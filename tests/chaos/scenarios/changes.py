@@ -41,7 +41,7 @@ def changed(rig: ChaosRig, fault: str, changes: list[Callable[[], Any]]) -> Outc
 
 def reload(directory: Path, scale: Scale) -> list[Outcome]:
     """The file edited, and SIGHUP."""
-    with ChaosRig(directory, scale, mode="echo") as rig:
+    with ChaosRig(directory, scale.both_ways(), mode="echo") as rig:
         changes = [lambda: rig.reload(coalesce_us=0, dscp_voice=0), lambda: rig.reload(coalesce_us=300)]
         return [changed(rig, "configuration reloaded (SIGHUP)", changes)]
 
@@ -52,7 +52,7 @@ def workers(directory: Path, scale: Scale) -> list[Outcome]:
     for upstream in ("plain", "trunk") if scale.is_full else ("trunk",):
         folder = directory / upstream
         folder.mkdir()
-        with ChaosRig(folder, scale, upstream=upstream, mode="echo", shards=4) as rig:
+        with ChaosRig(folder, scale.both_ways(), upstream=upstream, mode="echo", shards=4) as rig:
             changes = [
                 lambda count=count: rig.ask("PUT", "/v1/workers", {"count": count}) for count in (2, 4, 1)
             ]
@@ -64,7 +64,7 @@ def token_keys(directory: Path, scale: Scale) -> list[Outcome]:
     """A new token key is learnt, minters change over, the old key is withdrawn. Live calls were opened under
     the old key, and go on."""
     old, new = (0, os.urandom(16)), (3, os.urandom(16))
-    with ChaosRig(directory, scale, mode="echo", token_key=old) as rig:
+    with ChaosRig(directory, scale.both_ways(), mode="echo", token_key=old) as rig:
         numbers = in_turn(NUMBERS, coming(scale))
         rig.load_start()
         with newcomers(rig, minted(*old, numbers)) as early:
@@ -93,7 +93,7 @@ def token_keys(directory: Path, scale: Scale) -> list[Outcome]:
 def trunk_keys(directory: Path, scale: Scale) -> list[Outcome]:
     """Both ends learn a new trunk key, change over one after the other, and forget the old one."""
     old, new = (1, os.urandom(16)), (2, os.urandom(16))
-    with ChaosRig(directory, scale, upstream="trunk", mode="echo", trunk_key=old) as rig:
+    with ChaosRig(directory, scale.both_ways(), upstream="trunk", mode="echo", trunk_key=old) as rig:
         sinks = [stream.sink for stream in rig.load.streams]
 
         def rotate(before: tuple[int, bytes], after: tuple[int, bytes]) -> list[Callable[[], Any]]:
@@ -114,7 +114,7 @@ def trunk_keys(directory: Path, scale: Scale) -> list[Outcome]:
 
 def backends(directory: Path, scale: Scale) -> list[Outcome]:
     """A backend with live calls drains, is removed, and comes back; another joins and leaves."""
-    with ChaosRig(directory, scale, mode="echo") as rig:
+    with ChaosRig(directory, scale.both_ways(), mode="echo") as rig:
         address = "{}:{}".format(*rig.load.backends[0])
         others = installed(rig.relay, [NAMES[1]] * coming(scale))
         extra = "{}:{}".format(*rig.load.backends[1])

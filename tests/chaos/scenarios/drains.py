@@ -40,7 +40,7 @@ def crowd(rig: ChaosRig, number: int) -> Iterator[Newcomers]:
 
 def drain(directory: Path, scale: Scale) -> list[Outcome]:
     """Drain with a notice, and undrain."""
-    with ChaosRig(directory, scale, mode="echo") as rig:
+    with ChaosRig(directory, scale.both_ways(), mode="echo") as rig:
         rig.load_start()
         ready = [is_ready(rig)]
         rig.mark()
@@ -76,7 +76,7 @@ def drain(directory: Path, scale: Scale) -> list[Outcome]:
 
 def end(directory: Path, scale: Scale) -> list[Outcome]:
     """SIGTERM under load: live calls go on; a second one ends the relay."""
-    with ChaosRig(directory, scale, mode="echo", drain_deadline_s=NOTICE_S) as rig:
+    with ChaosRig(directory, scale.both_ways(), mode="echo", drain_deadline_s=NOTICE_S) as rig:
         rig.load_start()
         rig.mark()
         rig.relay.process.send_signal(signal.SIGTERM)
