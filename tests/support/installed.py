@@ -27,10 +27,10 @@ CRASH = "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n"
 
 
 class Installed:
-    """Versions under `folder`."""
+    """Versions under `folder`. compiled: the fastpath of another build than the one under test."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, compiled: Path = COMPILED) -> None:
+        self._folder, self.compiled = folder, compiled
         self._current = folder / "installed"
         self.version(pyfastpath.__version__)
         self.switch(pyfastpath.__version__)
@@ -39,7 +39,7 @@ class Installed:
         """Make a version; its package's folder. layout: by how much that of its tables is raised."""
         package = self._folder / name / "pyfastpath"
         shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__", "static", "*.so"))
-        (self._folder / name / "fastpath").symlink_to(COMPILED)
+        (self._folder / name / "fastpath").symlink_to(self.compiled)
         start = f'import os\nos.environ["FASTPATH_LAYOUT_BUMP"] = "{layout}"\n__version__ = "{name}"\n'
         (package / "__init__.py").write_text(start)
         return package
