@@ -21,7 +21,7 @@ cdef extern from *:
     #include <string.h>
     #include <unistd.h>
     static int fp_crash_at = -1;
-    static long fp_crash_in, fp_crash_passed;
+    static long fp_crash_in, fp_crash_passed[FP_AT_COUNT];
     static void fp_crash_look(const char *path, int point) {
         #define FP_X(name) #name,
         static const char *const names[] = { FP_CRASH_POINTS(FP_X) };
@@ -39,7 +39,7 @@ cdef extern from *:
     static inline void crash_point(int point) {
         const char *path = getenv("FASTPATH_CRASH");
         if (!path) return;
-        if (point != fp_crash_at && fp_crash_passed++ % 8 == 0) fp_crash_look(path, point);
+        if (point != fp_crash_at && fp_crash_passed[point]++ % 8 == 0) fp_crash_look(path, point);
         if (point == fp_crash_at && --fp_crash_in == 0) kill(getpid(), SIGKILL);
     }
     #endif
