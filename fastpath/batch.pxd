@@ -43,6 +43,7 @@ cdef void batch_attach_trunk(receive_batch *batch, fp_trunk_area *area) noexcept
 cdef uint32_t batch_receive(receive_batch *batch, int fd, uint16_t source) noexcept nogil
 cdef void batch_arrival(const receive_batch *batch, uint32_t index, arrival *out) noexcept nogil
 cdef void batch_ask_stamps(int fd, bint wanted) noexcept nogil
+cdef void batch_queue(int fd, uint32_t *waiting_bytes, uint32_t *dropped) noexcept nogil
 cdef void batch_settle(receive_batch *batch) noexcept nogil
 cdef uint32_t batch_owed(receive_batch *batch) noexcept nogil
 

@@ -96,6 +96,15 @@ cdef void batch_ask_stamps(int fd, bint wanted) noexcept nogil:
     setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &value, sizeof(value))
 
 
+cdef void batch_queue(int fd, uint32_t *waiting_bytes, uint32_t *dropped) noexcept nogil:
+    """What waits in a socket's receive queue, and how many datagrams the kernel has dropped from it (SO_MEMINFO)."""
+    cdef uint32_t info[SK_MEMINFO_VARS]
+    cdef socklen_t length = sizeof(info)
+    memset(info, 0, sizeof(info))
+    getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &length)
+    waiting_bytes[0], dropped[0] = info[SK_MEMINFO_RMEM_ALLOC], info[SK_MEMINFO_DROPS]
+
+
 cdef void batch_settle(receive_batch *batch) noexcept nogil:
     """Every datagram in hand has been sent or dropped: make the slots ready for the next receive."""
     cdef uint32_t i

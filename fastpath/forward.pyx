@@ -8,22 +8,27 @@ Downstream (forward_down_plain, forward_down_trunk): the port or the record name
 flow lets only STUN pass, three times what it received at most, and becomes confirmed by a success
 response to a transaction that this very flow was the first to send.
 
+A worker under pressure refuses some of it, cheapest first (fastpath.shedding): two looks at the level here.
+
 Each function returns through one of `drop`, `send_up`, `send_down`, so that every way out has a name. The
 slow twin is pyfastpath/relay/decision.py; tests drive both with the same datagrams.
 """
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
+from fastpath.admission cimport admission_take
 from fastpath.backends cimport backend_takes_flows, backends_by_hash, backends_by_token
-from fastpath.demux cimport DEMUX_NOT_WEBRTC, DEMUX_STUN, demux
+from fastpath.demux cimport DEMUX_NOT_WEBRTC, DEMUX_RTP, DEMUX_STUN, demux
 from fastpath.address cimport client_hash
 from fastpath.flows cimport flows_confirm_taught
 from fastpath.layout cimport *
 from fastpath.lifecycle cimport find_flow, find_for_record, open_provisional, replace_if_due, teach
 from fastpath.ports cimport ports_lookup
+from fastpath.pressure cimport SHED_NEW
 from fastpath.provisional cimport provisional_first, provisional_lookup, provisional_next
 from fastpath.routes cimport routes_lookup, ufrag_hash
 from fastpath.settings cimport client_allowed
+from fastpath.shedding cimport shed_media
 from fastpath.stun cimport STUN_OK, stun_fingerprint_holds, stun_message, stun_parse
 from fastpath.token cimport TOKEN_EXPIRED, TOKEN_OK, token_fields, token_has_shape, token_parse
 from fastpath.transactions cimport (
@@ -66,14 +71,23 @@ cdef void forward_up(shard_state *shard, const fp_datagram *datagram, uint32_t n
     cdef int kind = demux(datagram.data, datagram.length)
     cdef stun_message message
     cdef uint32_t slot
+    cdef uint8_t shed
     memset(verdict, 0, sizeof(fp_verdict))
     if kind == DEMUX_NOT_WEBRTC:
         drop(verdict, FP_DROP_not_webrtc)
         return
+    if shard.pressure and kind == DEMUX_RTP:
+        shed = shed_media(shard, datagram, now_ms)
+        if shed != FP_DROP_none:
+            drop(verdict, shed)
+            return
     if kind == DEMUX_STUN and stun_parse(datagram.data, datagram.length, &message) != STUN_OK:
         drop(verdict, FP_DROP_bad_stun)
         return
     slot = find_flow(shard, &datagram.client, datagram.hash)
+    if kind == DEMUX_STUN and slot == FP_NONE and shard.pressure >= SHED_NEW:
+        drop(verdict, FP_DROP_shed_new)
+        return
     if kind == DEMUX_STUN and message.type == BINDING_REQUEST:
         forward_request(shard, datagram, &message, slot, now_ms, verdict)
         return
@@ -166,6 +180,10 @@ cdef uint32_t admit(shard_state *shard, const fp_datagram *datagram, const stun_
     cdef fp_provisional flow
     cdef uint8_t refused
     cdef uint32_t place
+    cdef bint pays_first = shard.pressure and not verdict.overrode
+    if pays_first and not may_open(shard, &datagram.client, now_ms):
+        drop(verdict, FP_DROP_shed_unknown)     # under pressure a network that floods is not even read
+        return FP_NONE
     memset(&flow, 0, sizeof(flow))
     refused = decide(shard, message, hash, now_ms, &flow, verdict)
     if refused == FP_DROP_none and shard.settings.policy.draining:
@@ -175,6 +193,8 @@ cdef uint32_t admit(shard_state *shard, const fp_datagram *datagram, const stun_
     # Last, for it costs as much as all before: a flood of forged tokens does not get here.
     if refused == FP_DROP_none and not stun_fingerprint_holds(datagram.data, datagram.length):
         refused = FP_DROP_bad_stun
+    if refused == FP_DROP_none and not pays_first and not may_open(shard, &datagram.client, now_ms):
+        refused = FP_DROP_admission
     if refused != FP_DROP_none:
         drop(verdict, refused)
         return FP_NONE
@@ -185,6 +205,12 @@ cdef uint32_t admit(shard_state *shard, const fp_datagram *datagram, const stun_
     if place == FP_NONE:
         drop(verdict, FP_DROP_no_upstream_port)
     return place
+
+
+cdef inline bint may_open(shard_state *shard, const fp_client *client, uint32_t now_ms) noexcept nogil:
+    """Has the client's network a new flow left? It has one less now. Who is refused asks again by himself: ICE
+    repeats its checks."""
+    return admission_take(&shard.admission, shard.seed, &shard.settings.policy.admission, client, now_ms)
 
 
 cdef uint8_t decide(shard_state *shard, const stun_message *message, const uint64_t *hash, uint32_t now_ms,

@@ -34,6 +34,7 @@ ctypedef struct lane_state:
     receive_batch from_clients
     receive_batch from_plain
     receive_batch from_trunk
+    uint32_t kernel_drops[FP_LISTENERS]     # as last looked at
     bint recovering                 # finishing the batch of an engine that died
 
     fp_datagram datagrams[FP_BATCH]     # the upstream batch in hand, slot by slot

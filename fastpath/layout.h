@@ -69,7 +69,14 @@ enum {
     X(replayed,           "trunk sequence number seen before or left of the replay window")                       \
     X(bad_record,         "trunk record past the end, with reserved flag bits, or with an address that must not be inside") \
     X(send_blocked,       "the socket's send buffer stayed full")                                                 \
-    X(send_failed,        "the kernel refused the datagram (unreachable, too big, not permitted)")
+    X(send_failed,        "the kernel refused the datagram (unreachable, too big, not permitted)")                \
+    X(admission,          "a new flow from a network (/24, /56) that opens more than admission_flows_per_s")      \
+    X(shed_unknown,       "overload, step 1: media without a flow; a Binding Request from a network beyond its admission, unread") \
+    X(shed_new,           "overload, step 2: STUN from an address that has no confirmed flow")                    \
+    X(shed_bulk,          "overload, step 3: media of a flow of class bulk")                                      \
+    X(shed_video,         "overload, step 4: media of a flow of class video")                                     \
+    X(shed_rtcp,          "overload, step 5: every second RTCP packet of the flows that are left")                \
+    X(shed_voice,         "overload, step 6: RTP of every second flow that is left")
 
 #define FP_X(name, help) FP_DROP_##name,
 enum { FP_DROP_REASONS(FP_X) FP_DROP_COUNT };

@@ -58,6 +58,13 @@ cdef extern from "layout.h" nogil:
     const uint8_t FP_DROP_bad_record
     const uint8_t FP_DROP_send_blocked
     const uint8_t FP_DROP_send_failed
+    const uint8_t FP_DROP_admission
+    const uint8_t FP_DROP_shed_unknown
+    const uint8_t FP_DROP_shed_new
+    const uint8_t FP_DROP_shed_bulk
+    const uint8_t FP_DROP_shed_video
+    const uint8_t FP_DROP_shed_rtcp
+    const uint8_t FP_DROP_shed_voice
 
     enum:
         FP_DROP_COUNT

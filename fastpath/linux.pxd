@@ -60,6 +60,7 @@ cdef extern from "<sys/socket.h>" nogil:
         SOL_SOCKET
         SO_SNDBUF
         SO_RCVBUF
+        SO_MEMINFO
         SCM_TIMESTAMPNS
         SO_TIMESTAMPNS
         MSG_DONTWAIT
@@ -70,6 +71,7 @@ cdef extern from "<sys/socket.h>" nogil:
     int connect(int fd, const sockaddr *address, socklen_t length)
     int getsockname(int fd, sockaddr *address, socklen_t *length)
     int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
+    int getsockopt(int fd, int level, int name, void *value, socklen_t *length)
     int recvmmsg(int fd, mmsghdr *messages, unsigned int count, int flags, timespec *timeout)
     int sendmmsg(int fd, mmsghdr *messages, unsigned int count, int flags)
     ssize_t send(int fd, const void *data, size_t length, int flags)
@@ -82,6 +84,12 @@ cdef extern from "<sys/socket.h>" nogil:
     unsigned char *CMSG_DATA(cmsghdr *control)
     size_t CMSG_SPACE(size_t length)
     size_t CMSG_LEN(size_t length)
+
+cdef extern from "<linux/sock_diag.h>" nogil:
+    enum:
+        SK_MEMINFO_RMEM_ALLOC
+        SK_MEMINFO_DROPS
+        SK_MEMINFO_VARS
 
 cdef extern from "<netinet/in.h>" nogil:
     cdef struct in_addr:

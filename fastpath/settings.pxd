@@ -1,6 +1,7 @@
 # F2: what the control thread tells the workers. One writer; every worker keeps a private copy.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastpath.admission cimport admission_limit
 from fastpath.aes cimport fp_aes
 from fastpath.layout cimport FP_CLASS_COUNT, FP_KEYS, FP_TRUNK_KEYS, fp_client
 
@@ -27,6 +28,7 @@ ctypedef struct policy:
     bint spin
     uint32_t coalesce_us
     uint32_t trunk_mtu
+    admission_limit admission       # of one shard
     uint8_t dscp[FP_CLASS_COUNT]
     uint32_t allow_count
     network allow[ALLOW_MAX]

@@ -60,12 +60,13 @@ cdef class Settings:
     def publish(self, *, dict token_keys, dict trunk_keys, uint8_t trunk_key_id=0, bint trunk_insecure=False,
                 bint hash_policy=False, bint draining=False, list allow_clients=None,
                 uint32_t coalesce_us=200, bint spin=False, tuple dscp=(46, 46, 34, 0),
-                uint32_t trunk_mtu=1400, bint force_library=False):
+                uint32_t trunk_mtu=1400, bint force_library=False,
+                uint32_t admission_flows_per_s=0, uint32_t admission_burst=1):
         """Replace everything the workers see at once.
 
         token_keys: kid 0..6 -> 16 bytes. trunk_keys: id 0..3 -> 16 bytes, from which both directions' keys
         are derived. allow_clients: [(address16, family, prefix length)]. dscp: one code point per traffic
-        class.
+        class. admission_*: a shard's share.
         """
         cdef policy new
         cdef uint64_t derived[2]
@@ -100,6 +101,7 @@ cdef class Settings:
         new.trunk_key_id, new.trunk_insecure, new.trunk_mtu = trunk_key_id, trunk_insecure, trunk_mtu
         new.hash_policy, new.draining = hash_policy, draining
         new.coalesce_us, new.spin, new.force_library = coalesce_us, spin, force_library
+        new.admission.flows_per_s, new.admission.burst = admission_flows_per_s, admission_burst
         new.generation = self.shared.generation + 1
         store_relaxed_u32(&self.shared.generation, new.generation)
         fence_release()

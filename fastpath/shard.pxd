@@ -1,6 +1,7 @@
 # F3: one shard's view of all state: its own tables, the shared ones, its siblings. Process-private.
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
+from fastpath.admission cimport admission_table
 from fastpath.backends cimport backend_table
 from fastpath.flows cimport flow_table
 from fastpath.layout cimport FP_SHARDS, fp_batch_memory, fp_counters, fp_shard_header, fp_shared_header
@@ -30,6 +31,11 @@ ctypedef struct shard_state:
     shard_state *siblings[FP_SHARDS]
     uint32_t teach_second           # teach-back is limited to a number a second
     uint32_t taught_this_second
+    uint32_t pressure               # of the worker that serves it: what is shed (fastpath.pressure)
+    uint32_t rtcp_turn              # every second RTCP packet is shed
+    uint32_t search_ms              # under pressure siblings are asked a number of times a millisecond
+    uint32_t searches
+    admission_table admission
     void *tap                       # of fastpath.tap, set by the control thread; NULL: nobody captures
     uint32_t tap_busy               # 1 while the worker uses it: whoever took it away waits
 

@@ -5,9 +5,12 @@ layout version and makes whole what a killed writer left half done.
 """
 import time
 
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
 from fastpath.address cimport client_hash
+from fastpath.admission cimport ADMISSION_SETS, ADMISSION_WAYS, bucket
+from fastpath.atomic cimport load_relaxed_u32
 from fastpath.backends cimport Backends
 from fastpath.bump cimport fp_layout_bump
 from fastpath.counters cimport counters_read
@@ -217,6 +220,13 @@ cdef class Shard:
         if header.backends_capacity != shared.header.backends_capacity:
             raise LayoutError("this shard's region was not made with this shared region")
         point(&self.state, shared.header, header)
+        self.state.admission.buckets = <bucket *>calloc(ADMISSION_SETS * ADMISSION_WAYS, sizeof(bucket))
+        self.state.admission.mask = ADMISSION_SETS - 1
+        if not self.state.admission.buckets:
+            raise MemoryError("no memory for a shard's admission buckets")
+
+    def __dealloc__(self):
+        free(self.state.admission.buckets)
 
     def adopt(self, uint32_t now_ms):
         """Take over from a writer that is gone: mend the tables, count again. Call before the first batch."""
@@ -251,6 +261,11 @@ cdef class Shard:
                 break
             time.sleep(0.001)       # the worker was interrupted in the middle: let it go on
         return (<const char *>&snapshot)[:sizeof(fp_counters)]
+
+    @property
+    def pressure(self):
+        """What the worker sheds now: 0 nothing .. 6 voice."""
+        return load_relaxed_u32(&self.state.pressure)
 
     def links(self):
         """fp_trunk_link of every backend index below BACKENDS, as bytes."""

@@ -2,6 +2,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from fastpath.lane cimport lane_state
+from fastpath.pressure cimport pressure
 from fastpath.settings cimport Settings, policy, settings
 from fastpath.shard cimport Shard
 
@@ -20,6 +21,10 @@ ctypedef struct worker_state:
     uint32_t now_ms
     uint32_t expired_ms             # up to when the tables were looked at for expiry
     uint32_t pinged_ms
+    bint crowded                    # a batch from clients was full in this turn
+    pressure pressure
+    uint64_t received               # from clients, by all lanes, as of the last look at the kernel's queues
+    uint64_t forwarded
 
 cdef class Worker:
     cdef worker_state state

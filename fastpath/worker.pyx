@@ -3,6 +3,9 @@
 Adaptive coalescing: after a turn whose batches were all short, wait `coalesce_us` before the next receive,
 so that the next batches are fuller; after a full one go on at once. Voice frames are 20 ms apart: 0.2 ms is
 free, and it halves the cost of a datagram. `spin` never waits.
+
+Where full batches do not end, the worker is overloaded: it looks at the kernel's queues now and then, and the
+level of its pressure says what its shards shed (fastpath.pressure).
 """
 import os
 import threading
@@ -11,19 +14,21 @@ from libc.stdint cimport uint8_t, uint16_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
-from fastpath.atomic cimport load_acquire_u32
-from fastpath.batch cimport batch_attach_datagrams, batch_attach_trunk, batch_owed, wait_ready
+from fastpath.atomic cimport load_acquire_u32, store_relaxed_u32
+from fastpath.batch cimport (
+    batch_attach_datagrams, batch_attach_trunk, batch_owed, batch_queue, wait_ready)
 from fastpath.counters cimport counters_publish
 from fastpath.downstream cimport forward_plain, forward_trunk, receive_plain, serve_trunk
 from fastpath.layout cimport (
     FP_BACKEND_free, FP_BACKEND_gone, FP_BACKENDS, FP_BATCH, FP_INGRESS, FP_LISTENERS, FP_POOL, FP_TRUNK,
-    FP_TRUNK_BATCH, fp_backend, fp_endpoint)
+    FP_TRUNK_BATCH, FP_UP, fp_backend, fp_endpoint)
 from fastpath.lane cimport link_to
 from fastpath.lifecycle cimport expire_slice
 from fastpath.linux cimport (
     EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLLIN, close, epoll_create1, epoll_ctl,
     epoll_event, eventfd, monotonic_ns, write)
 from fastpath.links cimport link_build_ping
+from fastpath.pressure cimport SHED_NOTHING, pressure_evidence, pressure_look, pressure_turn
 from fastpath.settings cimport settings_refresh
 from fastpath.shard cimport Shard, shard_state
 from fastpath.upstream cimport forward_clients, send_control, serve_clients
@@ -44,13 +49,14 @@ cdef void run(worker_state *worker) noexcept nogil:
     cdef int ready, i
     cdef uint32_t received
     cdef bint stopping = False, full, failed
+    begin_without_pressure(worker)
     for i in range(<int>worker.lanes):
         finish_owed(worker, worker.lane[i])
     while not stopping:
         ready = wait_ready(worker.epoll, events, EVENTS, wait_ns)
         worker.lane[0].shard.counters.blocks += ready == 0
         look_after(worker)
-        full = failed = False
+        full = failed = worker.crowded = False
         received = 0
         for i in range(ready):
             received += serve(worker, events[i].data.u64, &full, &failed, &stopping)
@@ -58,6 +64,8 @@ cdef void run(worker_state *worker) noexcept nogil:
             worker.lane[i].shard.counters.loops += 1
             if worker.lane[i].from_plain.count:
                 forward_plain(worker.lane[i], worker.now_ms)
+        if worker.crowded or worker.pressure.standing or worker.pressure.level != SHED_NOTHING:
+            weigh(worker)
         if full or worker.settings.policy.spin:
             wait_ns = 0
         else:
@@ -85,7 +93,8 @@ cdef inline uint32_t serve(worker_state *worker, uint64_t tag, bint *full, bint 
     if kind == SOURCE_CLIENT:
         received = serve_clients(lane, index, worker.now_ms)
         error = lane.from_clients.error
-        full[0] |= received == FP_BATCH
+        worker.crowded |= received == FP_BATCH
+        full[0] |= worker.crowded
     elif kind == SOURCE_TRUNK:
         received = serve_trunk(lane, worker.now_ms)
         error = lane.from_trunk.error
@@ -123,6 +132,50 @@ cdef inline void look_after(worker_state *worker) noexcept nogil:
             ping(worker.lane[i])
             shard = worker.lane[i].shard
             counters_publish(shard.header, shard.published, &shard.counters)
+
+
+# ---- pressure -------------------------------------------------------------------------------------
+
+cdef void weigh(worker_state *worker) noexcept nogil:
+    """Is it too much? A new level holds for every shard this worker serves."""
+    cdef uint32_t before = worker.pressure.level
+    cdef pressure_evidence seen
+    cdef uint32_t i
+    if pressure_turn(&worker.pressure, worker.now_ms, worker.crowded):
+        look_at_queues(worker, &seen)
+        pressure_look(&worker.pressure, worker.now_ms, &seen)
+    if worker.pressure.level != before:
+        for i in range(worker.lanes):
+            store_relaxed_u32(&worker.lane[i].shard.pressure, worker.pressure.level)
+
+
+cdef void look_at_queues(worker_state *worker, pressure_evidence *seen) noexcept nogil:
+    """What waits, what the kernel dropped, and how much of what came was forwarded, since the last look."""
+    cdef lane_state *lane
+    cdef uint64_t received = 0, forwarded = 0
+    cdef uint32_t waiting_bytes, dropped, i, k
+    memset(seen, 0, sizeof(pressure_evidence))
+    for i in range(worker.lanes):
+        lane = worker.lane[i]
+        for k in range(lane.listeners):
+            batch_queue(lane.client_fds[k], &waiting_bytes, &dropped)
+            seen.waiting_bytes += waiting_bytes
+            seen.dropped += dropped - lane.kernel_drops[k]
+            lane.kernel_drops[k] = dropped
+        received += lane.shard.counters.received[FP_UP]
+        forwarded += lane.shard.counters.forwarded[FP_UP]
+    seen.received, seen.forwarded = received - worker.received, forwarded - worker.forwarded
+    worker.received, worker.forwarded = received, forwarded
+
+
+cdef void begin_without_pressure(worker_state *worker) noexcept nogil:
+    """What the kernel dropped before this worker began is not its doing."""
+    cdef pressure_evidence past
+    cdef uint32_t i
+    memset(&worker.pressure, 0, sizeof(worker.pressure))
+    look_at_queues(worker, &past)
+    for i in range(worker.lanes):
+        store_relaxed_u32(&worker.lane[i].shard.pressure, SHED_NOTHING)
 
 
 cdef void ping(lane_state *lane) noexcept nogil:

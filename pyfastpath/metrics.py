@@ -89,6 +89,12 @@ RECEIVE_BUFFER = _gauge(
 )
 WORKER_LOOPS = _counter("worker_loops", "Turns of the worker loop")
 WORKER_NAPS = _counter("worker_naps", "Waits for more datagrams (coalescing)")
+PRESSURE = _gauge(
+    "pressure_level",
+    "What the worker sheds, beside what the levels below do: "
+    "0 nothing, 1 unknown, 2 new flows, 3 bulk, 4 video, 5 every second RTCP packet, 6 voice",
+    SHARD,
+)
 WORKER_BLOCKS = _counter("worker_blocks", "Turns that found nothing to receive (idle)")
 RECEIVE_ERRORS = _counter(
     "receive_errors", "Receives that gave an error: of plain ports mostly a backend's ICMP, it is unreachable"

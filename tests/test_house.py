@@ -22,13 +22,13 @@ ROOT = Path(__file__).parent.parent
 
 # A module imports only from floors above it in this list; modules of one floor never import each other.
 FASTPATH_FLOORS = [
-    "linux atomic siphash aes demux stun bump crash",
+    "linux atomic siphash aes demux stun bump crash pressure",
     "layout",
     "address token trunk replay",
-    "counters routes transactions links bundles",
+    "admission counters routes transactions links bundles",
     "flows provisional ports backends settings",
     "shard",
-    "lifecycle sweep tap restore",
+    "lifecycle shedding sweep tap restore",
     "forward",
     "batch",
     "lane",
@@ -84,6 +84,7 @@ PYFASTPATH_FLOORS = [
     "transceiver.collector transceiver.casting transceiver.member",
     "transceiver.announce transceiver.service",
     "transceiver.process",
+    "relay.admission relay.shedding",
     "relay.commands relay.draining relay.listing relay.flowstates relay.orders relay.rules relay.signals "
     "relay.succession",
     "relay.decision",
@@ -299,6 +300,8 @@ TESTED_ELSEWHERE = {
     "fastpath/restore.pyx": "tests/relay/test_export.py",
     "fastpath/load/playing.pyx": "tests/fastpath/load/test_player.py",
     "fastpath/load/inbox.pyx": "tests/fastpath/load/test_generator.py",
+    "pyfastpath/relay/admission.py": "tests/fastpath/test_admission.py",
+    "pyfastpath/relay/shedding.py": "tests/fastpath/test_shedding.py",
     "pyfastpath/relay/flowstates.py": "tests/relay/test_decision.py",
     "pyfastpath/transceiver/dialogue.py": "tests/transceiver/realtime/test_turns.py",
     "pyfastpath/transceiver/realtime/response.py": "tests/transceiver/realtime/test_turns.py",

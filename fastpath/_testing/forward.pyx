@@ -73,6 +73,12 @@ cdef class Bench:
         for index in range(len(self.shards)):
             settings_refresh(&self.copies[index], &self.settings.shared, &self.settings.wall_s)
 
+    def press(self, uint32_t level):
+        """As workers that are overloaded: what every shard sheds from now on."""
+        cdef Shard shard
+        for shard in self.shards:
+            shard.state.pressure = level
+
     def from_client(self, int shard, tuple client, bytes data, uint32_t now_ms):
         """-> verdict dict: action, reason, decision, overrode, confirmed, backend, port (None on a trunk)."""
         cdef Shard one = self.shards[shard]

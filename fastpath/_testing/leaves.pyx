@@ -13,6 +13,7 @@ from fastpath.address cimport (
 from fastpath.aes cimport fp_aes, fp_aes_decrypt, fp_aes_free, fp_aes_init, fp_aes_kind
 from fastpath.demux cimport demux as c_demux
 from fastpath.layout cimport FP_KEYS, FP_REPLAY_BITS, fp_client, fp_endpoint, fp_trunk_link
+from fastpath.pressure cimport pressure, pressure_evidence, pressure_look, pressure_turn
 from fastpath.replay cimport REPLAY_OK, REPLAY_OLD_EPOCH, REPLAY_SEEN, replay_accept, replay_check
 from fastpath.siphash cimport siphash as c_siphash, siphash13 as c_siphash13, siphash128 as c_siphash128
 from fastpath.stun cimport STUN_OK, stun_fingerprint_holds as c_fingerprint_holds, stun_message
@@ -380,3 +381,28 @@ def is_special(tuple fields):
 def holds(bytes network, uint8_t family, uint8_t prefix, tuple fields):
     cdef fp_client client = make_client(fields)
     return bool(network_holds(sixteen(network), family, prefix, &client))
+
+
+# ---- pressure ---------------------------------------------------------------------------------------
+
+cdef class Pressure:
+    """A worker's pressure, without the worker."""
+    cdef pressure state
+
+    def __init__(self):
+        memset(&self.state, 0, sizeof(pressure))
+
+    @property
+    def level(self):
+        return self.state.level
+
+    def turn(self, uint32_t now_ms, bint full):
+        """True: look at the queues."""
+        return bool(pressure_turn(&self.state, now_ms, full))
+
+    def look(self, uint32_t now_ms, uint64_t waiting_bytes, uint64_t dropped, uint64_t received,
+             uint64_t forwarded):
+        cdef pressure_evidence seen
+        seen.waiting_bytes, seen.dropped = waiting_bytes, dropped
+        seen.received, seen.forwarded = received, forwarded
+        pressure_look(&self.state, now_ms, &seen)

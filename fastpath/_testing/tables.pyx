@@ -5,8 +5,11 @@ family, ingress), backend addresses (address16, port, family); a missing slot, p
 Hashes may be given where a test wants collisions.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from fastpath.admission cimport (
+    ADMISSION_WAYS, admission_limit, admission_table, admission_take, bucket, network_of)
 from fastpath.address cimport client_hash
 from fastpath.atomic cimport load_acquire_u32, store_release_u32
 from fastpath.backends cimport (
@@ -29,6 +32,7 @@ from fastpath.provisional cimport (
 from fastpath.routes cimport Routes, routes_lookup, ufrag_hash
 from fastpath.settings cimport Settings, client_allowed, settings, settings_refresh
 from fastpath.shard cimport Shard, Shared
+from fastpath.siphash cimport siphash13
 from fastpath.transactions cimport (
     flow_tag as c_flow_tag, transaction_id as c_transaction_id, transaction_table, transactions_first_from,
     transactions_known, transactions_remember)
@@ -461,6 +465,7 @@ cdef class SettingsCopy:
             hash_policy=bool(policy.hash_policy), trunk_insecure=bool(policy.trunk_insecure),
             trunk_key_id=policy.trunk_key_id, allow_count=policy.allow_count,
             dscp=[policy.dscp[i] for i in range(4)],
+            admission=(policy.admission.flows_per_s, policy.admission.burst),
             token_keys={i: policy.token_keys[i][:16] for i in range(7) if policy.token_key_mask >> i & 1},
             up_keys={i: policy.trunk_up_keys[i][:16] for i in range(4) if policy.trunk_key_mask >> i & 1},
             down_keys={i: policy.trunk_down_keys[i][:16] for i in range(4) if policy.trunk_key_mask >> i & 1})
@@ -543,3 +548,49 @@ cdef class Counting:
                 last = words[0]
             store_release_u32(&self.halt, 1)
         return torn
+
+
+# ---- admission --------------------------------------------------------------------------------------
+
+cdef class AdmissionTable:
+    """Buckets of a table of its own, with `sets` (a power of two) of four."""
+    cdef admission_table table
+    cdef bytes seed
+
+    def __init__(self, uint32_t sets, bytes seed not None):
+        self.table.buckets = <bucket *>calloc(sets * ADMISSION_WAYS, sizeof(bucket))
+        self.table.mask = sets - 1
+        self.seed = seed
+        if not self.table.buckets:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.table.buckets)
+
+    def place(self, tuple client not None):
+        """The set that a client's network belongs to."""
+        cdef fp_client key = client_of(client)
+        cdef uint64_t network = network_of(&key)
+        return siphash13(<const uint8_t *><const char *>self.seed, <const uint8_t *>&network,
+                         sizeof(network)) & self.table.mask
+
+    def take(self, tuple client not None, uint32_t flows_per_s, uint32_t burst, uint32_t now_ms):
+        cdef fp_client key = client_of(client)
+        cdef admission_limit limit
+        limit.flows_per_s, limit.burst = flows_per_s, burst
+        return bool(admission_take(&self.table, <const uint8_t *><const char *>self.seed, &limit, &key, now_ms))
+
+    def take_numbered(self, uint32_t count, uint32_t flows_per_s, uint32_t burst, uint32_t now_ms):
+        """One flow for each of `count` networks 9.0.0/24, 9.0.1/24, ...; gives how many were admitted."""
+        cdef fp_client key
+        cdef admission_limit limit
+        cdef uint32_t i, admitted = 0
+        memset(&key, 0, sizeof(key))
+        key.family = 4
+        limit.flows_per_s, limit.burst = flows_per_s, burst
+        for i in range(count):
+            key.address[0], key.address[1] = <uint8_t>(9 + (i >> 16)), <uint8_t>(i >> 8)
+            key.address[2] = <uint8_t>i
+            admitted += <bint>admission_take(&self.table, <const uint8_t *><const char *>self.seed, &limit, &key,
+                                             now_ms)
+        return admitted

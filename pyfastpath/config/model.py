@@ -157,6 +157,19 @@ class RelayConfig(Config, frozen=True, forbid_unknown_fields=True, kw_only=True)
         ),
     ] = ()
 
+    admission_flows_per_s: Annotated[
+        int,
+        number(
+            "new flows a second the relay takes from one network (/24 of IPv4, /56 of IPv6); 0: no limit",
+            0,
+            1_000_000,
+            reload=True,
+        ),
+    ] = 1_000
+    admission_burst: Annotated[
+        int, number("new flows such a network may open at once", 1, 1_000_000, reload=True)
+    ] = 10_000
+
     plain_address: Annotated[str, text("IPv4 source address towards plain backends")] = "0.0.0.0"
     plain_ports: Annotated[int, number("IPv4 source ports towards plain backends", 0, 60_000)] = 4096
     plain_address_ipv6: Annotated[str, text("IPv6 source address towards plain backends")] = "::"

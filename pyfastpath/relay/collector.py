@@ -151,6 +151,7 @@ def _workers(control: Control, counters: Rows) -> Iterator[Family]:
         (metrics.RECEIVE_ERRORS, "receive_errors"),
     ):
         yield family(metric, _by_shard(counters[field]))
+    yield family(metrics.PRESSURE, _by_shard([shard.pressure for shard in control.shards]))
     yield family(metrics.KERNEL_DROPPED, _by_shard(report.kernel_drops(control)))
     yield family(metrics.RECEIVE_BUFFER, _by_shard(report.receive_buffers(control)))
 

@@ -316,8 +316,14 @@ class Control:
             spin=config.spin,
             dscp=config.dscp,
             trunk_mtu=config.trunk_mtu,
+            admission_flows_per_s=self._share(config.admission_flows_per_s),
+            admission_burst=self._share(config.admission_burst),
         )
         self.routing.ttl_s = config.route_ttl_s
+
+    def _share(self, of_relay: int) -> int:
+        """One shard's part of a number of the relay's: the kernel spreads a network over all of them."""
+        return -(-of_relay // len(self.shards))
 
     def _publish_ingresses(self) -> None:
         known = ingress.published(self._memory)

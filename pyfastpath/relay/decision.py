@@ -12,6 +12,7 @@ from typing import Final
 from pyfastpath.errors import WireError
 from pyfastpath.relay.flowstates import Client, Flow, Provisional, Shard, Verdict
 from pyfastpath.relay.rules import Decision, Tables, client_is_allowed, decide
+from pyfastpath.relay.shedding import NEW
 from pyfastpath.types import Endpoint
 from pyfastpath.wire import stun
 from pyfastpath.wire.demux import Kind, demux
@@ -31,10 +32,11 @@ TEACH_PER_SECOND: Final = 1_000
 
 
 class RelayModel:
-    """Sections 2, 3 and 4 of the relay's design for one shard group.
+    """Sections 2, 3, 4 and 7 of the relay's design for one shard group.
 
-    `tables`, `draining`, `allow_clients` and `ingresses` may be changed at any time, as the control plane
-    does. pools: each shard's plain ports by address family.
+    `tables`, `draining`, `allow_clients`, `ingresses` and the admission may be changed at any time, as the
+    control plane does, and `pressure` (0: none), as the workers do. pools: each shard's plain ports by
+    address family.
     """
 
     def __init__(
@@ -52,8 +54,14 @@ class RelayModel:
         self.ingresses = set(ingresses)
         self.draining = False
         self.allow_clients: list[IPv4Network | IPv6Network] = []
+        self.pressure = 0
         self.asked_first: dict[bytes, tuple[Client, bytes, int]] = {}  # transaction: client, ufrag, when_ms
         self._version = 0
+
+    def limit_admission(self, flows_per_s: int, burst: int) -> None:
+        """How many new flows each shard takes from one network."""
+        for shard in self.shards:
+            shard.admission.flows_per_s, shard.admission.burst = flows_per_s, burst
 
     # ---- from a client -----------------------------------------------------------------------------
 
@@ -65,14 +73,29 @@ class RelayModel:
         reason, message = _read(kind, datagram)
         if ingress not in self.ingresses:
             reason = "unknown_ingress"
+        if reason == "none" and kind == Kind.RTP and self.pressure:
+            reason = self._shed_media(here, who, datagram, now_ms)
         if reason != "none":
             return _drop(reason)
         live = self._find(here, who)
+        if kind == Kind.STUN and live is None and self.pressure >= NEW:
+            return _drop("shed_new")
         if message is not None and message.type == stun.BINDING_REQUEST:
             return self._request(here, who, live, message, datagram, now_ms, wall_s)
         if live is not None:
             return self._use(live, now_ms)
         return self._without_flow(here, who, kind, datagram, now_ms)
+
+    def _shed_media(self, here: Shard, client: Client, datagram: bytes, now_ms: int) -> str:
+        """Section 7. A flow whose media are shed is alive all the same."""
+        flow = here.flows.get(client)
+        if flow is None:
+            alone = len(self.shards) == 1
+            return "shed_unknown" if alone or not here.shedder.may_search(now_ms) else "none"
+        reason = here.shedder.reason(self.pressure, flow.traffic_class, flow.version, datagram)
+        if reason != "none":
+            flow.last_seen_ms = now_ms
+        return reason
 
     def _without_flow(self, here: Shard, client: Client, kind: Kind, datagram: bytes, now_ms: int) -> Verdict:
         """STUN that is no request passes on the newest provisional flow, anything else has to wait."""
@@ -140,13 +163,19 @@ class RelayModel:
         now_ms: int,
         wall_s: int,
     ) -> tuple[Provisional | None, Verdict]:
-        """A provisional flow, or why not. What is refused leaves nothing behind."""
+        """A provisional flow, or why not. What is refused leaves nothing behind but a token less for its
+        network. Under pressure the network pays before anything is read, but for a client with a live flow."""
+        pays_first = self.pressure > 0 and not asked.overrode
+        if pays_first and not here.admission.take(client.endpoint.address, now_ms):
+            return None, _drop("shed_unknown")
         chosen = decide(ufrag, self.tables, now_ms // 1000, wall_s)
         reason = self._refusal(chosen, client)
         if reason != "none" or chosen.backend is None:
             return None, _drop(reason, chosen.decision, overrode=asked.overrode)
         if not stun.fingerprint_holds(datagram):
             return None, _drop("bad_stun", chosen.decision, overrode=asked.overrode)
+        if not pays_first and not here.admission.take(client.endpoint.address, now_ms):
+            return None, _drop("admission", chosen.decision, overrode=asked.overrode)
         flow = Provisional(
             client=client,
             ufrag=ufrag,

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pyfastpath.relay.admission import Admission
+from pyfastpath.relay.shedding import Shedder
 from pyfastpath.types import Endpoint
 
 
@@ -85,6 +87,8 @@ class Shard:
     provisional: dict[tuple[Client, bytes], Provisional] = field(default_factory=dict)
     ports: dict[tuple[int, Endpoint], PortUse] = field(default_factory=dict)
     taught: tuple[int, int] = (0, 0)  # second, flows taught in it
+    admission: Admission = field(default_factory=Admission)
+    shedder: Shedder = field(default_factory=Shedder)
 
     def of_client(self, client: Client) -> Iterator[Provisional]:
         """This client's provisional flows, the newest first."""

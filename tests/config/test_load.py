@@ -382,6 +382,8 @@ TWINS = {  # for every key a value that is not its default
     "cluster": "5",
     "token_keys": f"1:{KEY}",
     "allow_clients": "10.0.0.0/8",
+    "admission_flows_per_s": "86",
+    "admission_burst": "87",
     "plain_address": "192.0.2.3",
     "plain_ports": "81",
     "plain_address_ipv6": "2001:db8::1",

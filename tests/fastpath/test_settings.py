@@ -39,6 +39,8 @@ def test_a_copy_has_everything_that_was_published() -> None:
         spin=True,
         dscp=(46, 34, 10, 0),
         trunk_mtu=9000,
+        admission_flows_per_s=70,
+        admission_burst=700,
     )
     shared.set_wall(1_800_000_000)
     assert copy.refresh(shared)
@@ -54,6 +56,7 @@ def test_a_copy_has_everything_that_was_published() -> None:
         "trunk_key_id": 3,
         "allow_count": 1,
         "dscp": [46, 34, 10, 0],
+        "admission": (70, 700),
         "token_keys": {0: KEY, 6: KEY[::-1]},
         "up_keys": {3: direction_key(KEY, "up")},
         "down_keys": {3: direction_key(KEY, "down")},

@@ -50,15 +50,19 @@ class Pair:
         token_keys: dict[int, bytes] | None = None,
         hash_policy: bool | None = None,
         draining: bool | None = None,
+        admission: tuple[int, int] | None = None,
         allow_clients: list[Network] | None = None,
     ) -> None:
-        """Change the policy; None leaves a part as it is."""
+        """Change the policy; None leaves a part as it is. admission: a shard's flows a second, its burst."""
         if token_keys is not None:
             self.policy["token_keys"] = self.model.tables.token_keys = token_keys
         if hash_policy is not None:
             self.policy["hash_policy"] = self.model.tables.hash_policy = hash_policy
         if draining is not None:
             self.policy["draining"] = self.model.draining = draining
+        if admission is not None:
+            self.model.limit_admission(*admission)
+            self.policy["admission_flows_per_s"], self.policy["admission_burst"] = admission
         if allow_clients is not None:
             self.model.allow_clients = allow_clients
             self.policy["allow_clients"] = [
@@ -103,6 +107,11 @@ class Pair:
         """Live flows go on."""
         was = self.model.tables.routes.pop(ufrag.encode(), None)
         assert self.bench.shared.routes.remove(ufrag.encode()) == (was is not None)
+
+    def press(self, level: int) -> None:
+        """The workers are overloaded so much (0: not at all)."""
+        self.model.pressure = level
+        self.bench.press(level)
 
     # ---- time --------------------------------------------------------------------------------------
 
@@ -201,6 +210,8 @@ class Pair:
             flows = np.frombuffer(theirs.flows(), layout.FLOW)
             waiting = np.frombuffer(theirs.provisional(), layout.PROVISIONAL)
             header = np.frombuffer(theirs.header(), layout.SHARD_HEADER)[0]
+            versions = sorted(flow.version for flow in mine.flows.values())
+            assert sorted(flows["version"].tolist()) == versions, "half of the voice is shed by version"
             assert keys(flows["client"]) == sorted(raw(client) for client in mine.flows)
             assert keys(waiting["client"]) == sorted(raw(flow.client) for flow in mine.provisional.values())
             assert header["flows_count"] == len(flows)

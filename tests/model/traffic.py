@@ -74,6 +74,7 @@ TOKENS = [
     _mint(2, (1, 1, 1), 3600, 1),
     _mint(3, (1, 3, 1), 40, 2),  # expires while the test runs
     _mint(2, (1, 2, 1), 3600, 7),
+    _mint(2, (1, 1, 1), 3600, 10),
     _mint(2, (1, 1, 2), 3600, 4),  # another incarnation
     _mint(2, (1, 1, 1), -200, 5),
     "0" * 22,  # forged
@@ -165,6 +166,8 @@ def client_other(pair: Pair, who: int, kind: int, shard: int) -> None:
     """Anything but a good Binding Request."""
     datagrams = [
         b"\x80" + bytes(50),
+        b"\x80\xc8" + bytes(50),
+        b"\x80",
         b"\x16\xfe\xfd" + bytes(40),
         stun.build_message(stun.BINDING_INDICATION, TRANSACTIONS[0]),
         stun.build_message(stun.BINDING_SUCCESS, TRANSACTIONS[1]),
@@ -174,6 +177,14 @@ def client_other(pair: Pair, who: int, kind: int, shard: int) -> None:
         b"",
     ]
     pair.from_client(_shard(pair, CLIENTS[who], shard), CLIENTS[who], datagrams[kind % len(datagrams)])
+
+
+def talk(pair: Pair, place: int, rtcp: int) -> None:
+    """Media of one of the flows there are."""
+    flows = [(index, flow) for index, shard in enumerate(pair.model.shards) for flow in shard.flows.values()]
+    if flows:
+        shard, flow = flows[place % len(flows)]
+        pair.from_client(shard, flow.client, bytes([0x80, 200 if rtcp else 111]) + bytes(60))
 
 
 def backend_datagram(pair: Pair, place: int, kind: int, transaction: int, stray: int) -> None:
@@ -288,17 +299,24 @@ def policy(pair: Pair, which: int) -> None:
         {"token_keys": {3: KEYS[3]}},
         {"allow_clients": []},
         {"allow_clients": PRIVATE},
+        {"admission": (1, 2)},
+        {"admission": (1000, 5)},
+        {"admission": (0, 1)},
     ]
     pair.publish(**changes[which])
+
+
+def pressure(pair: Pair, level: int) -> None:
+    pair.press(level)
 
 
 HAPPENINGS: dict[str, Callable[..., None]] = {
     each.__name__: each
     for each in (
-        *(client_request, connect, keepalive, crowd_request, hoard, client_other),
+        *(client_request, connect, keepalive, crowd_request, hoard, client_other, talk),
         *(backend_datagram, stranger_record, flow_closed),
         *(wait, wait_without_expiry, restart, backend_state, backend_removed),
-        *(route_installed, route_removed, policy),
+        *(route_installed, route_removed, policy, pressure),
     )
 }
 TIMES_MS = [1, 300, 999, 2500, 4999, 5000, 6999, 7000, 10_000, 30_000, 59_999, 60_000, 61_000]
@@ -319,7 +337,8 @@ _KINDS: dict[str, tuple[int, tuple[list[int], ...]]] = {
     "keepalive": (12, ([0, 1, 500, 2500, 2500, 4999, 6999, 7000], [0, 1, 1])),
     "crowd_request": (6, (list(range(len(CROWD))), [0, 3], list(range(len(TRANSACTIONS))))),
     "hoard": (2, (list(range(len(CLIENTS))), list(range(len(TRANSACTIONS))))),
-    "client_other": (14, (list(range(len(CLIENTS))), [0, 0, 1, 2, 3, 4, 5, 6, 7], [0, *[1] * 12])),
+    "client_other": (14, (list(range(len(CLIENTS))), [*[0] * 8, *[1] * 4, *range(2, 10)], [0, *[1] * 12])),
+    "talk": (10, (list(range(12)), [0, 0, 1])),
     "backend_datagram": (
         30,
         (list(range(12)), [*range(16), 11], list(range(len(TRANSACTIONS))), [0] * 12 + [1, 2]),
@@ -333,7 +352,8 @@ _KINDS: dict[str, tuple[int, tuple[list[int], ...]]] = {
     "backend_removed": (1, ([0, 1, 2],)),
     "route_installed": (2, (list(range(len(ROUTES))),)),
     "route_removed": (2, (list(range(len(ROUTES))),)),
-    "policy": (2, (list(range(9)),)),
+    "policy": (3, (list(range(12)),)),
+    "pressure": (2, ([0, 0, 0, 0, *range(7)],)),
 }
 
 
