@@ -591,6 +591,6 @@ cdef class AdmissionTable:
         for i in range(count):
             key.address[0], key.address[1] = <uint8_t>(9 + (i >> 16)), <uint8_t>(i >> 8)
             key.address[2] = <uint8_t>i
-            admitted += <bint>admission_take(&self.table, <const uint8_t *><const char *>self.seed, &limit, &key,
-                                             now_ms)
+            if admission_take(&self.table, <const uint8_t *><const char *>self.seed, &limit, &key, now_ms):
+                admitted += 1
         return admitted

@@ -163,19 +163,15 @@ class RelayModel:
         now_ms: int,
         wall_s: int,
     ) -> tuple[Provisional | None, Verdict]:
-        """A provisional flow, or why not. What is refused leaves nothing behind but a token less for its
-        network. Under pressure the network pays before anything is read, but for a client with a live flow."""
+        """A provisional flow, or why not. What is refused leaves nothing behind but its network's token, where
+        it paid before anything was read: under pressure, unless the client has a live flow."""
         pays_first = self.pressure > 0 and not asked.overrode
         if pays_first and not here.admission.take(client.endpoint.address, now_ms):
             return None, _drop("shed_unknown")
         chosen = decide(ufrag, self.tables, now_ms // 1000, wall_s)
-        reason = self._refusal(chosen, client)
+        reason = self._refusal(here, chosen, client, datagram, now_ms, paid=pays_first)
         if reason != "none" or chosen.backend is None:
             return None, _drop(reason, chosen.decision, overrode=asked.overrode)
-        if not stun.fingerprint_holds(datagram):
-            return None, _drop("bad_stun", chosen.decision, overrode=asked.overrode)
-        if not pays_first and not here.admission.take(client.endpoint.address, now_ms):
-            return None, _drop("admission", chosen.decision, overrode=asked.overrode)
         flow = Provisional(
             client=client,
             ufrag=ufrag,
@@ -199,12 +195,18 @@ class RelayModel:
         here.provisional[client, ufrag] = flow
         return flow, Verdict("forward", decision=chosen.decision, overrode=asked.overrode)
 
-    def _refusal(self, chosen: Decision, client: Client) -> str:
+    def _refusal(
+        self, here: Shard, chosen: Decision, client: Client, datagram: bytes, now_ms: int, *, paid: bool
+    ) -> str:
         if chosen.reason != "none":
             return chosen.reason
         if self.draining:
             return "draining"
-        return "none" if self._allowed(client) else "client_not_allowed"
+        if not self._allowed(client):
+            return "client_not_allowed"
+        if not stun.fingerprint_holds(datagram):
+            return "bad_stun"
+        return "none" if paid or here.admission.take(client.endpoint.address, now_ms) else "admission"
 
     def _allowed(self, client: Client) -> bool:
         return client_is_allowed(client.endpoint.address, self.allow_clients)

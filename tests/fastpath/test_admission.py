@@ -1,4 +1,4 @@
-"""Admission buckets against their twins: the same set by set, and never stricter than one that forgets nobody."""
+"""Admission buckets against their twins: one of sets that forget, and one that forgets nobody."""
 
 from ipaddress import ip_address
 

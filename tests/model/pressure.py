@@ -1,4 +1,4 @@
-"""The pressure of a worker in plain words, with a clock that never wraps: what fastpath/pressure must equal."""
+"""A worker's pressure in plain words, with a clock that never wraps: what fastpath/pressure must equal."""
 
 from dataclasses import dataclass
 
