@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from pyfastpath.relay.layout import FLOW, PORT, PORT_QUARANTINE, PROVISIONAL, SHARD_HEADER
+from pyfastpath.relay.layout import COUNTERS, FLOW, PORT, PORT_QUARANTINE, PROVISIONAL, SHARD_HEADER
 
 _REGION: Final = re.compile(r"/memfd:fastpath-shard\d+")
 Rows = Any  # numpy structured array
@@ -35,6 +35,13 @@ class Tables:
     def provisional(self) -> Rows:
         """Rows of every provisional flow, as copies."""
         return np.concatenate([rows[rows["state"] > 0] for rows in self._rows(PROVISIONAL, "provisional")])
+
+    def counters(self) -> Rows:
+        """What each shard has published, as copies. Each number is right; of one moment they may not be."""
+        regions = [(memory, np.frombuffer(memory, SHARD_HEADER, 1)[0]) for memory in self._shards]
+        return np.concatenate(
+            [np.frombuffer(memory, COUNTERS, 1, int(header["counters_offset"])) for memory, header in regions]
+        )
 
     def most_of_one_ufrag(self) -> int:
         """The most provisional flows that one ufrag holds in one shard."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from http.client import HTTPException
-from itertools import cycle, islice
+from itertools import cycle, islice, repeat
 from typing import Final, TypeVar
 
 from pyfastpath.wire import token
@@ -47,13 +47,27 @@ def installed(relay: Relay, backends: Sequence[str]) -> list[str]:
     return list(routes)
 
 
-def minted(kid: int, key: bytes, transceivers: Sequence[int], *, incarnation: int = 0) -> list[str]:
+def minted(
+    kid: int,
+    key: bytes,
+    transceivers: Sequence[int],
+    traffic_classes: Iterable[int] = repeat(0),
+    *,
+    incarnation: int = 0,
+) -> list[str]:
     """New tokens, one to each of these transceivers; they are ufrags."""
     expires_s = int(time.time()) + LIFETIME_S
     run = secrets.randbits(token.SESSION_BITS - SERIAL_BITS) << SERIAL_BITS
     return [
         token.mint(
-            key, kid, expires_s=expires_s, cluster=0, xcvr=xcvr, incarnation=incarnation, session=run | serial
+            key,
+            kid,
+            expires_s=expires_s,
+            cluster=0,
+            xcvr=xcvr,
+            incarnation=incarnation,
+            traffic_class=traffic_class,
+            session=run | serial,
         )
-        for serial, xcvr in enumerate(transceivers)
+        for serial, (xcvr, traffic_class) in enumerate(zip(transceivers, traffic_classes, strict=False))
     ]
