@@ -74,6 +74,7 @@ def _config(place: Place, flows: int) -> dict[str, Any]:
     return {
         "listen": [f"{place.relay_ip}:{place.free_port(socket.SOCK_DGRAM)}"],
         "allow_clients": [place.clients],
+        "admission_flows_per_s": 0,  # all clients stand in a few networks
         "shards": 1,
         "workers": 1,
         "receive_buffer_bytes": BUFFER_BYTES,

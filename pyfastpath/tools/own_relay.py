@@ -113,6 +113,7 @@ def _settings(
         "workers": 1,
         "pin": False,
         "allow_clients": ["127.0.0.0/8"],
+        "admission_flows_per_s": 0,  # all clients of a load stand in a few networks
         "trunk_port": free_port(socket.SOCK_DGRAM) if trunk else 0,
         "admin_socket": str(folder / "admin.sock"),
         "health_listen": f"{LOOPBACK}:{free_port(socket.SOCK_STREAM)}",
