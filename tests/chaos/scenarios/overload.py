@@ -82,6 +82,10 @@ class Onlooker:
         last = self.sights[-1].shed
         return next((one.at_ns for one in self.sights if one.shed == last), 0)
 
+    def sees_shedding(self) -> bool:
+        """At this moment, or just before."""
+        return time.monotonic_ns() - self.last_shed_ns() < 2 * LOOK_S * 1e9
+
     def first_shed_ns(self) -> list[int | None]:
         """When each step was seen to shed for the first time."""
         none = self.sights[0].shed
@@ -119,7 +123,7 @@ def by_class(directory: Path, scale: Scale) -> list[Outcome]:
     """A third of the CPU time that the load needs, then all of it again."""
     cpu_hierarchy()
     size = sized(scale)
-    config: dict[str, Any] = {"receive_buffer_bytes": RECEIVE_BUFFER_BYTES}
+    config: dict[str, Any] = {"receive_buffer_bytes": RECEIVE_BUFFER_BYTES, "shards": 1}
     with ClassRig(directory, size, token_key=TOKEN_KEY, **config) as rig, Signals(rig, TOKEN_KEY) as signals:
         received = rig.relay.total("received_datagrams", direction="up")
         rig.load_start()
@@ -128,6 +132,7 @@ def by_class(directory: Path, scale: Scale) -> list[Outcome]:
             quota.limit(ENOUGH_SHARE * needed(rig))
             until(lambda: onlooker.first_shed_ns()[-1] is not None, "voice is shed", PATIENCE_S)
             time.sleep(scale.seconds)
+            until(onlooker.sees_shedding, "something is shed", PATIENCE_S)
             lifted_ns = time.monotonic_ns()
             quota.lift()
             until(lambda: time.monotonic_ns() - onlooker.last_shed_ns() > CALM_S * 1e9, "calm", PATIENCE_S)
