@@ -155,7 +155,10 @@ def judged(outcome: Outcome, rig: ChaosRig, signals: Signals, onlooker: Onlooker
     """The order of shedding, and exact books."""
     whole = onlooker.sights[-1].since(onlooker.sights[0])
     shed = dict(zip(STEPS, whole.shed, strict=True))
-    first_ns = [at_ns for at_ns in onlooker.first_shed_ns() if at_ns is not None]
+    # Of what arrives in every batch: a step may be over before a rare datagram has shown it.
+    first_ns = [
+        onlooker.first_shed_ns()[STEPS.index(f"shed_{name}")] or 0 for name in ("bulk", "video", "voice")
+    ]
     beside, bulk = onlooker.bulk_beside_voice()
     missing = sum(signals.sent[kind] - signals.heard[kind] for kind in ("stun", "dtls"))
     sent = outcome.sent + signals.sent.total()
