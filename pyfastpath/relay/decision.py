@@ -163,8 +163,7 @@ class RelayModel:
         now_ms: int,
         wall_s: int,
     ) -> tuple[Provisional | None, Verdict]:
-        """A provisional flow, or why not. What is refused leaves nothing behind, but its network is a token
-        poorer where it pays before anything is read: under pressure, unless the client has a live flow."""
+        """A provisional flow, or why not. Under pressure its network pays before anything is read."""
         pays_first = self.pressure > 0 and not asked.overrode
         if pays_first and not here.admission.take(client.endpoint.address, now_ms):
             return None, _drop("shed_unknown")

@@ -48,8 +48,8 @@ class Sight:
         """What came on top of `before`; `at_ns` is how long it took."""
         return Sight(
             self.at_ns - before.at_ns,
-            tuple(now - then for now, then in zip(self.shed, before.shed, strict=True)),
-            tuple(now - then for now, then in zip(self.passed, before.passed, strict=True)),
+            tuple(new - then for new, then in zip(self.shed, before.shed, strict=True)),
+            tuple(new - then for new, then in zip(self.passed, before.passed, strict=True)),
         )
 
 
