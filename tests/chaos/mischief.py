@@ -16,6 +16,7 @@ from fastpath.load.generator import Generator
 from pyfastpath.wire.token import CHARACTERS
 from tests.chaos.rig import NAMES, ChaosRig, Key, key_tables
 from tests.chaos.sessions import patiently
+from tests.support.rig import until
 
 SHARDS: Final = 4
 FORGED: Final = 500  # tokens of one flood
@@ -24,7 +25,6 @@ FLOOD_MS: Final = 300
 JUNK: Final = 1_500
 JUNK_BYTES_MAX: Final = 1_500
 STRANGERS: Final = "127.200.0.1"  # where forged tokens come from: an address each
-KILL: Final = "engine killed"
 PAUSE_S: Final = (0.1, 1.0)
 LETTERS: Final = string.ascii_letters + string.digits
 
@@ -34,7 +34,7 @@ class Mischief:
 
     def __init__(self, rig: ChaosRig, randomness: random.Random, keys: list[Key]) -> None:
         self.done: Counter[str] = Counter()
-        self.silences_ms: list[float] = []  # after each kill
+        self.silences_ms: list[float] = []  # after each kill and upgrade
         self._rig, self._random, self._keys = rig, randomness, keys
         self._harmless: dict[str, Callable[[], None]] = {
             "reload": self._reload,
@@ -45,16 +45,13 @@ class Mischief:
             "flood of forged tokens": self._forge,
             "flood of junk": self._junk,
         }
-        self._all = self._harmless | {KILL: self._kill}
+        self._all = self._harmless | {"engine killed": self._kill, "engine upgraded": self._upgrade}
         self.first = self._random.sample(list(self._all), len(self._all))
 
-    def one(self, *, kill: bool) -> None:
-        """One thing, and a pause: one that was not done yet, or any. kill: an engine may be killed again."""
-        name = (
-            self.first.pop()
-            if self.first
-            else self._random.choice(list(self._all if kill else self._harmless))
-        )
+    def one(self, *, restart: bool) -> None:
+        """One thing, and a pause: one that was not done yet, or any. restart: an engine may go again."""
+        again = list(self._all if restart else self._harmless)
+        name = self.first.pop() if self.first else self._random.choice(again)
         self._all[name]()
         self.done[name] += 1
         self._rig.load_for(self._random.uniform(*PAUSE_S))
@@ -71,11 +68,20 @@ class Mischief:
         return patiently(lambda: self._rig.ask(method, path, body))
 
     def _kill(self) -> None:
+        self._replaced(lambda engine: os.kill(engine, signal.SIGKILL))
+
+    def _upgrade(self) -> None:
+        """To the version that serves already."""
+        self._replaced(lambda _: self._ask("POST", "/v1/upgrade"))
+        until(lambda: self._ask("GET", "/v1/upgrade")["state"] == "done", "the upgrade", seconds=30)
+
+    def _replaced(self, go: Callable[[int], object]) -> None:
+        """Another engine serves afterwards."""
         engine = self._rig.engine_pid()
         self._rig.mark()
-        os.kill(engine, signal.SIGKILL)
-        self._rig.arrives_again()
+        go(engine)
         self._rig.engine_pid(not_pid=engine)
+        self._rig.arrives_again()
         self.silences_ms.append(self._rig.recoveries_ms()[-1])
 
     def _reload(self) -> None:

@@ -3,8 +3,8 @@ backends change, strangers flood: at random, by a seed. At the end every book ha
 
 SOAK_SECONDS=1800 SOAK_SEED=7 python -m tests.chaos.soak
 
-In the first third engines are killed too. After that they live on, so that the memory of the second half can
-be followed: its growth, by a straight line, has a bound.
+In the first third engines are killed and upgraded too. After that they live on, so that the memory of the
+second half can be followed: its growth, by a straight line, has a bound.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Soak:
         began_s = said_s = time.monotonic()
         spared_s, end_s = began_s + self.seconds / 3, began_s + self.seconds
         while ((now_s := time.monotonic()) < end_s or mischief.first) and calls.error is None:
-            mischief.one(kill=now_s < spared_s)
+            mischief.one(restart=now_s < spared_s)
             if now_s - said_s > SAY_S:
                 said_s = now_s
                 done = sum(mischief.done.values())
@@ -169,7 +169,7 @@ class Soak:
             ("dropped by the kernel at the relay's sockets", f"{outcome.kernel_dropped:,}"),
             ("duplicated, misrouted", f"{outcome.duplicated:,}, {outcome.misrouted:,}"),
             *((name, f"{count:,} times") for name, count in sorted(mischief.done.items())),
-            ("longest silence after a kill", f"{max(mischief.silences_ms):,.1f} ms"),
+            ("longest silence after a kill or an upgrade", f"{max(mischief.silences_ms):,.1f} ms"),
             ("snapshots of the books, of these wrong", f"{sampler.snapshots:,}, {len(sampler.wrong):,}"),
             ("growth of private memory, second half: keeper", f"{grown[0]:+.2f} MiB"),
             (f"… all processes (bound {bound} MiB)", f"{grown[1]:+.2f} MiB"),
