@@ -34,12 +34,19 @@ UNRECORDED: Final = ROOT / "build" / "chaos"  # of a part, or of short versions:
 BROKEN, INVALID = 1, 4
 
 
+def modules(*, full: bool = True) -> dict[str, dict[str, Scenario]]:
+    """The scenarios of every module, by its name. full: ONLY_FULL too."""
+    found = {}
+    for name in sorted(module.name for module in pkgutil.iter_modules(scenarios.__path__)):
+        module = importlib.import_module(f"{scenarios.__name__}.{name}")
+        found[name] = module.SCENARIOS | (getattr(module, "ONLY_FULL", {}) if full else {})
+    return found
+
+
 def collected(*, full: bool = True) -> dict[str, Scenario]:
-    """Every scenario by name, in the order of modules and of their dicts. full: ONLY_FULL too."""
+    """Every scenario by name, in the order of modules and of their dicts."""
     found: dict[str, Scenario] = {}
-    for module in sorted(pkgutil.iter_modules(scenarios.__path__), key=lambda one: one.name):
-        found_in = importlib.import_module(f"{scenarios.__name__}.{module.name}")
-        known: dict[str, Scenario] = found_in.SCENARIOS | (getattr(found_in, "ONLY_FULL", {}) if full else {})
+    for known in modules(full=full).values():
         twice = found.keys() & known.keys()
         assert not twice, f"scenarios of one name: {twice}"
         found |= known

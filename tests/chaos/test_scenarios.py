@@ -1,20 +1,17 @@
-"""Every scenario in its short version: the same code as `make chaos`, at a rate that any machine holds."""
+"""The short versions of all scenarios whose modules have no file test_short_MODULE.py."""
 
 from pathlib import Path
 
-import pytest
+from tests.chaos.run import modules
+from tests.chaos.short import short_versions
 
-from tests.chaos.outcome import CannotRunError
-from tests.chaos.run import Scenario, collected
-from tests.chaos.scale import SHORT
+KNOWN = modules(full=False)
+OWN = {path.stem.removeprefix("test_short_") for path in Path(__file__).parent.glob("test_short_*.py")}
+REST = {name: one for module, known in KNOWN.items() if module not in OWN for name, one in known.items()}
+
+if REST:
+    test_promises_are_kept = short_versions(REST)
 
 
-@pytest.mark.parametrize(("name", "scenario"), collected(full=False).items(), ids=collected(full=False))
-def test_promises_are_kept(name: str, scenario: Scenario, tmp_path: Path) -> None:
-    try:
-        outcomes = scenario(tmp_path, SHORT)
-    except CannotRunError as reason:
-        pytest.skip(str(reason))
-    assert outcomes, f"{name} shows nothing"
-    for outcome in outcomes:
-        outcome.assert_kept()
+def test_every_file_has_its_module() -> None:
+    assert KNOWN.keys() >= OWN

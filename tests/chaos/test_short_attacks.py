@@ -1,0 +1,6 @@
+"""Attacks beside live calls, in short versions."""
+
+from tests.chaos.scenarios.attacks import SCENARIOS
+from tests.chaos.short import short_versions
+
+test_promises_are_kept = short_versions(SCENARIOS)

@@ -1,0 +1,6 @@
+"""A machine that fails under load, in short versions."""
+
+from tests.chaos.scenarios.faults import SCENARIOS
+from tests.chaos.short import short_versions
+
+test_promises_are_kept = short_versions(SCENARIOS)
