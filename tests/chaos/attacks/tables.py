@@ -4,13 +4,14 @@ room that comes back is used again."""
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from tests.chaos.aging import Tables
 from tests.chaos.attacks.attackers import Requests
-from tests.chaos.attacks.siege import rate_pps
+from tests.chaos.attacks.siege import gone, rate_pps
 from tests.chaos.behind import Behind
 from tests.chaos.outcome import Outcome
 from tests.chaos.rig import NAMES, ChaosRig
@@ -20,14 +21,14 @@ from tests.support.rig import until
 
 ROOM: Final = 64
 TOO_MANY: Final = 200
-ROUTES: Final = 400
+ROUTES: Final = 800
 SILENT: Final = 6  # number of the backend that answers nobody
 QUARANTINE_MS: Final = 60_000
 CONFIRMED_MS: Final = 60_000
 PROVISIONAL_MS: Final = 5_000
 LISTEN_MS: Final = 300
 ENDS_S: Final = 20.0  # every table is walked through once in 4 s
-CROWDS: Final = ("127.100.0.1", "127.101.0.1", "127.102.0.1")
+CROWDS: Final = ("127.100.0.1", "127.101.0.1", "127.102.0.1", "127.103.0.1")
 
 
 def flows(rig: ChaosRig) -> Outcome:
@@ -48,6 +49,29 @@ def flows(rig: ChaosRig) -> Outcome:
     rig.load_stop()
     outcome = judged(rig, "flow table full", refused, {"flow_table_full": TOO_MANY - ROOM})
     return outcome.promising(served == ROOM, f"there is room for {ROOM}, and {served} got it")
+
+
+def network(rig: ChaosRig) -> Outcome:
+    """Clients of one /24 with a valid session each ask at once: its bucket serves so many, the others are
+    refused. Those of another network find their own bucket full."""
+    rig.reload(admission_flows_per_s=1, admission_burst=ROOM)
+    rig.load_start()
+    with Behind(rig, "silent", SILENT) as silent:
+        began_s = time.monotonic()
+        with crowd(rig, [silent.name] * TOO_MANY, CROWDS[2]) as flood:
+            ask(rig, flood, TOO_MANY)
+            until(lambda: silent.heard + sum(rig.relay_drops().values()) >= TOO_MANY, "verdicts", ENDS_S)
+        served, earned = silent.heard, 1 + time.monotonic() - began_s
+        refused = rig.relay_drops()
+        with crowd(rig, [silent.name] * ROOM, CROWDS[3]) as others:
+            ask(rig, others, ROOM)
+            until(lambda: silent.heard + gone(rig) >= served + ROOM, "the other network is served", ENDS_S)
+    rig.load_stop()
+    rig.reload(admission_flows_per_s=0, admission_burst=1)
+    outcome = judged(rig, "new flows from one network", refused, {"admission": TOO_MANY - served})
+    return outcome.promising(
+        ROOM <= served <= ROOM + earned, f"a burst of {ROOM} and one a second are served: {served}"
+    )
 
 
 def ports(rig: ChaosRig) -> Outcome:
@@ -88,7 +112,7 @@ def ports_for(scale: Scale) -> int:
 
 def routes(rig: ChaosRig) -> Outcome:
     """The signalling side floods: what does not fit is refused, what is removed makes room."""
-    free = ROUTES - TOO_MANY - ROOM  # two crowds have routes
+    free = ROUTES - 2 * (TOO_MANY + ROOM)  # two pairs of crowds have routes
     rows = [json.dumps({"ufrag": f"flood{number:06}", "backend": NAMES[0]}) for number in range(ROUTES)]
     rig.load_start()
     _, said = rig.relay.request("POST", "/v1/routes", ("\n".join(rows) + "\n").encode())

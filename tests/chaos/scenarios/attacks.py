@@ -60,7 +60,7 @@ def on_full_tables(directory: Path, scale: Scale) -> list[Outcome]:
     size = calls(scale)
     room = {"flows_max": size.flows + tables.ROOM, "routes_max": size.flows + tables.ROUTES}
     with ChaosRig(directory, size, upstream="trunk", mode="echo", shards=1, **room) as rig:
-        return [tables.flows(rig), tables.routes(rig)]
+        return [tables.flows(rig), tables.network(rig), tables.routes(rig)]
 
 
 SCENARIOS = {
