@@ -17,7 +17,7 @@ UP_FLAGS    = $(if $(filter 1,$(ONCE)),--once) $(if $(RELAY_PORT),--relay-port $
 LIBASAN     = $(shell gcc -print-file-name=libasan.so)
 
 .DELETE_ON_ERROR:
-.PHONY: help run run-aiortc build test suite lint purity debug asan bench bench-smoke bench-readme bench-deps bench-micro bench-calls bench-setup replay fuzz-pcap chaos soak docs wheel clean
+.PHONY: help run run-aiortc build test suite lint purity debug asan bench bench-smoke bench-readme bench-deps bench-micro bench-calls bench-setup replay fuzz chaos soak docs wheel clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -76,8 +76,8 @@ replay: .stamps/venv .stamps/build  ## every capture of tests/pcaps in full, a t
 	for capture in tests/pcaps/*.pcap; do for mode in plain trunk; do \
 	    $(PY) -m pyfastpath replay $$capture --sessions 1000 --speed max --upstream $$mode || exit 1; done; done
 
-fuzz-pcap: .stamps/venv-dev  ## the capture readers under coverage-guided random input (FUZZ_SECONDS=600)
-	@$(PY) -m tests.fuzz.pcap_reader
+fuzz: .stamps/venv-dev .stamps/build .stamps/build-fuzz  ## every parser under coverage-guided random input (FUZZ_SECONDS=600 each, FUZZ_TARGETS=)
+	@$(PY) -m tests.fuzz.run
 
 chaos: .stamps/venv-dev .stamps/build  ## faults under full load, at most 20 minutes, as root: docs/reliability.md (CHAOS="--only NAME")
 	$(PY) -m tests.chaos.run $(CHAOS)

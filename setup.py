@@ -4,6 +4,7 @@ FASTPATH_PROFILE chooses how:
     release   (default) checks off, -O3; `build_ext --inplace` puts the modules beside their sources
     debug     Cython's checks on, C asserts on, -O1 -g
     asan      as debug, with AddressSanitizer and UndefinedBehaviorSanitizer
+    fuzz      as asan, and tells libFuzzer which blocks an input reached (`make fuzz`)
     coverage  line tracing, for coverage.py with the Cython plugin
 Every profile has its own tree build/<profile>/, so none overwrites another. All but release are used
 with PYTHONPATH=build/<profile>/lib (`make debug`, `make asan`).
@@ -28,6 +29,7 @@ DIRECTIVES: dict[str, dict[str, bool]] = {
     "release": CHECKS_OFF,
     "debug": CHECKS_ON,
     "asan": CHECKS_ON,
+    "fuzz": CHECKS_ON,
     "coverage": CHECKS_ON | {"linetrace": True},
 }
 # Never -march=native: a wheel runs on other CPUs than the one that built it. AES is chosen at run time.
@@ -36,12 +38,15 @@ DIRECTIVES: dict[str, dict[str, bool]] = {
 # nowhere, and its checked division (debug) goes through long, so conversions are looked at in release only.
 WARNINGS = ["-Wall", "-Wextra", "-Wsign-compare", "-Wno-stringop-overflow"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+TRACE = ["-fsanitize-coverage=trace-pc,trace-cmp", "-include", "tests/fuzz/coverage.h"]
 COMPILE: dict[str, list[str]] = {
     "release": ["-O3", "-Wconversion"],
     "debug": ["-O1", "-g", "-UNDEBUG"],
     "asan": ["-O1", "-g", "-UNDEBUG", *SANITIZE],
+    "fuzz": ["-O1", "-g", "-UNDEBUG", *SANITIZE, *TRACE],
     "coverage": ["-O1", "-g", "-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1"],
 }
+# `fuzz` links no sanitizer: atheris brings clang's, with libFuzzer in it (LD_PRELOAD).
 LINK: dict[str, list[str]] = {"asan": ["-fsanitize=address,undefined"]}
 
 if PROFILE not in DIRECTIVES:

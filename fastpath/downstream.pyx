@@ -151,6 +151,9 @@ cdef void open_records(lane_state *lane, uint32_t backend, const arrival *came, 
             obey(lane, backend, &record, now_ms)
             continue
         book_received(lane, record.length)
+        if not lane.shard.shared.ingress[record.client.ingress].used:
+            lose(lane, FP_DROP_unknown_ingress, &record.client, record.payload, record.length)
+            continue
         datagram.client, datagram.data, datagram.length = record.client, record.payload, record.length
         datagram.hash = client_hash(lane.shard.seed, &record.client)
         forward_down_trunk(lane.shard, backend, may_teach(lane, backend, &record), &datagram, now_ms,
@@ -164,10 +167,10 @@ cdef void open_records(lane_state *lane, uint32_t backend, const arrival *came, 
 
 cdef inline bint may_teach(const lane_state *lane, uint32_t backend,
                            const trunk_record *record) noexcept nogil:
-    """Only a confirmed path, on a tagged link or on loopback, at an ingress of ours."""
+    """Only a confirmed path, on a tagged link or on loopback."""
     cdef const fp_endpoint *address = &lane.shard.backends.entries[backend].address
-    return (record.flags & TRUNK_CONFIRMED and lane.shard.shared.ingress[record.client.ingress].used
-            and (lane.shard.backends.entries[backend].keyed or is_loopback(address)))
+    return record.flags & TRUNK_CONFIRMED and (
+        lane.shard.backends.entries[backend].keyed or is_loopback(address))
 
 
 cdef inline bint is_loopback(const fp_endpoint *address) noexcept nogil:

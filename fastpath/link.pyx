@@ -116,7 +116,7 @@ cdef class Link:
         relay = self.relays.get((source.address[:16], source.port, source.family))
         if relay is None:
             return self.refuse(FP_DROP_untrusted_trunk)
-        if came.truncated:
+        if came.truncated or length == 0:
             return self.refuse(FP_DROP_bad_trunk)
         size = came.segment_bytes if came.segment_bytes else length
         while start < length:

@@ -112,6 +112,7 @@ cdef class Shared:
         self.memory = buffer
         self.header = <fp_shared_header *>address_of(buffer, sizeof(fp_shared_header))
         check_magic(self.header.magic, self.header.layout_version)
+        check_shared_plan(self.header)
         address_of(buffer, self.header.total_bytes)
         cdef uint8_t *base = <uint8_t *>self.header
         routes.table.header = self.header
@@ -148,6 +149,15 @@ cdef class Shared:
         entry.address.port, entry.address.family = port, family
         entry.listener, entry.wildcard = listener, <uint8_t>wildcard
         entry.used = 1
+
+
+cdef void check_shared_plan(const fp_shared_header *header) except *:
+    """Sizes and places are what they would be if the region were made now: no index leads out of it."""
+    cdef fp_shared_header plan = plan_shared(
+        header.shards, header.routes_max, header.backends_capacity - FP_BACKENDS)
+    if (header.backends_capacity < FP_BACKENDS or plan.routes_capacity != header.routes_capacity
+            or memcmp(&plan.backends_offset, &header.backends_offset, 3 * sizeof(uint64_t)) != 0):
+        raise LayoutError("the shared region's header is damaged: start a new keeper")
 
 
 cdef void check_magic(const char *magic, uint32_t version) except *:
@@ -208,6 +218,19 @@ def format_shard(buffer, *, uint32_t index, uint32_t flows_max, uint32_t provisi
     memcpy(place.magic, <const char *>MAGIC, 8)
 
 
+cdef void check_shard_plan(const fp_shard_header *header) except *:
+    """As check_shared_plan: a table of another size than its header says would be read behind its end."""
+    cdef tuple ports4 = (header.port_first[0], header.port_count[0])
+    cdef tuple ports6 = (header.port_first[1], header.port_count[1])
+    cdef fp_shard_header plan = plan_shard(
+        header.flows_max, header.provisional_capacity, header.transactions_capacity,
+        header.backends_capacity - FP_BACKENDS, ports4, ports6)
+    if (max(sum(ports4), sum(ports6)) > FP_POOL
+            or memcmp(&plan.flows_capacity, &header.flows_capacity, 6 * sizeof(uint32_t)) != 0
+            or memcmp(&plan.counters_offset, &header.counters_offset, 10 * sizeof(uint64_t)) != 0):
+        raise LayoutError("the header of this shard's region is damaged: start a new keeper")
+
+
 cdef class Shard:
     """One shard's region, attached. Its one writer is the worker that serves it."""
 
@@ -216,6 +239,7 @@ cdef class Shard:
         memset(&self.state, 0, sizeof(shard_state))
         cdef fp_shard_header *header = <fp_shard_header *>address_of(buffer, sizeof(fp_shard_header))
         check_magic(header.magic, header.layout_version)
+        check_shard_plan(header)
         address_of(buffer, header.total_bytes)
         if header.backends_capacity != shared.header.backends_capacity:
             raise LayoutError("this shard's region was not made with this shared region")

@@ -203,7 +203,8 @@ cdef void finish_owed(worker_state *worker, lane_state *lane) noexcept nogil:
     lane.shard.counters.recovered += owed
     if lane.shard.header.sending:
         lane.shard.counters.duplicated += owed      # at most: the send may or may not have happened
-        lane.shard.header.sending = 0
+        counters_publish(lane.shard.header, lane.shard.published, &lane.shard.counters)
+        lane.shard.header.sending = 0               # the books first: this engine may be killed too
     if lane.from_clients.count:
         forward_clients(lane, worker.now_ms)
     if lane.from_plain.count:

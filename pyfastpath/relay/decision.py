@@ -391,6 +391,15 @@ class RelayModel:
         del here.provisional[flow.client, flow.ufrag]
         here.release(flow, now_ms)
 
+    def restart(self, now_ms: int) -> None:
+        """Another engine takes the tables over: a provisional flow beside a flow of its own ufrag, which came
+        as a copy of a sibling's, has nothing to wait for and goes."""
+        for here in self.shards:
+            for waiting in list(here.provisional.values()):
+                live = here.flows.get(waiting.client)
+                if live is not None and live.ufrag == waiting.ufrag:
+                    self._discard(here, waiting, now_ms)
+
     # ---- expiry ------------------------------------------------------------------------------------
 
     def expire(self, now_ms: int) -> None:

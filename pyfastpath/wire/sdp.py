@@ -14,6 +14,7 @@ from pyfastpath.errors import WireError
 
 _CANDIDATE_LINES: Final = ("a=candidate:", "a=end-of-candidates", "a=remote-candidates:")
 _UFRAG: Final = re.compile(r"[A-Za-z0-9+/]{4,256}")  # RFC 8839, section 5.4: ice-char
+_MEDIA: Final = re.compile(r"m=\S+ [0-9]+(?:/[0-9]+)? \S+ \S.*")  # RFC 8866, section 5.14
 _HOST_TYPE_PREFERENCE: Final = 126  # RFC 8445, section 5.1.2.2
 _RTP_COMPONENT: Final = 1
 
@@ -136,6 +137,8 @@ def _sections(sdp: str) -> list[list[str]]:
     sections: list[list[str]] = [[]]
     for line in re.findall(r"[^\n]*\n|[^\n]+", sdp):
         if line.startswith("m="):
+            if _MEDIA.fullmatch(line.rstrip("\r\n")) is None:
+                raise WireError(f"{line[:60]!r} is not m=kind port protocol formats: pass a WebRTC answer")
             sections.append([])
         sections[-1].append(line)
     return sections

@@ -82,6 +82,43 @@ def test_memory_that_is_too_small_is_refused() -> None:
         format_shared(bytearray(100), seed=SEED, shards=1, routes_max=64, targets_max=8, trunk_epoch=1)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("shards", 0), ("shards", 65), ("routes_max", 1 << 31), ("routes_capacity", 256)),
+        *(
+            ("routes_offset", 1 << 40),
+            ("backends_offset", 0),
+            ("backends_capacity", 7),
+            ("total_bytes", 4096),
+        ),
+    ],
+)
+def test_a_shared_region_whose_header_is_damaged_is_refused(field: str, value: int) -> None:
+    """Fuzzing found it: its tables were read outside of the region."""
+    memory = shared_memory()
+    np.frombuffer(memory, SHARED_HEADER, 1)[field] = value
+    told = "header is damaged: start a new keeper|shards must be 1..64, not|too large for a table"
+    with pytest.raises(ValueError, match=told):
+        Shared(memory)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("flows_max", 1 << 30), ("flows_capacity", 1 << 20), ("provisional_capacity", 3)),
+        *(("ports_capacity", 4), ("transactions_capacity", 1 << 31), ("batch_offset", 1 << 40)),
+        *(("total_bytes", 4096), ("port_first", 65535)),
+    ],
+)
+def test_a_shards_region_whose_header_is_damaged_is_refused(field: str, value: int) -> None:
+    memory = shard_memory(ports_ipv4=(0, 4))
+    np.frombuffer(memory, SHARD_HEADER, 1)[field] = value
+    told = "the header of this shard's region is damaged: start a new keeper|too large for a table"
+    with pytest.raises(ValueError, match=told):
+        Shard(Shared(shared_memory()), memory)
+
+
 def test_a_shard_of_another_shared_region_is_refused() -> None:
     with pytest.raises(LayoutError, match="was not made with this shared region"):
         Shard(Shared(shared_memory()), shard_memory(targets_max=9))

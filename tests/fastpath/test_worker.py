@@ -269,3 +269,21 @@ def test_an_empty_trunk_datagram_has_a_name() -> None:
         until(lambda: rig.counters()["received"][DOWN] == 4, "four datagrams received")
         named = dict(zip((name for name, _ in DROP_REASONS), rig.counters()["dropped"][DOWN], strict=True))
         assert (named["bad_trunk"], named["untrusted_trunk"]) == (3, 1)
+
+
+def test_a_record_for_an_ingress_that_does_not_exist_has_its_own_name() -> None:
+    """Fuzzing found that it was an unknown flow's."""
+    with Rig() as rig:
+        call = Call(rig, TRUNK, "someUfrag")
+        call.confirm()
+        assert call.link is not None
+        relay_end, ingress, client = call.path
+        call.link.send([((relay_end, ingress + 1, client), b"\x80lost", True)])
+        call.link.send([((relay_end, ingress, client), b"\x80last", False)])
+        got: list[bytes] = []
+        until(lambda: bool(got.extend(call.at_client()) or got), "the last datagram")
+        rig.stop()
+        named = dict(zip((name for name, _ in DROP_REASONS), rig.counters()["dropped"][DOWN], strict=True))
+        assert {name: int(count) for name, count in named.items() if count} == {"unknown_ingress": 1}
+        rig.start()
+        call.close()

@@ -137,6 +137,7 @@ class Pair:
 
     def restart(self) -> None:
         """The engine dies and its successor adopts the memory: nothing that decides may change."""
+        self.model.restart(self.now_ms)
         self.bench.adopt(self._low_ms)
         self.compare_tables()
 

@@ -322,7 +322,7 @@ HAPPENINGS: dict[str, Callable[..., None]] = {
 TIMES_MS = [1, 300, 999, 2500, 4999, 5000, 6999, 7000, 10_000, 30_000, 59_999, 60_000, 61_000]
 
 # what: how often it happens, and the bounds of its numbers
-_KINDS: dict[str, tuple[int, tuple[list[int], ...]]] = {
+KINDS: dict[str, tuple[int, tuple[list[int], ...]]] = {
     "client_request": (
         30,
         (
@@ -359,17 +359,17 @@ _KINDS: dict[str, tuple[int, tuple[list[int], ...]]] = {
 
 def happenings() -> st.SearchStrategy[Happening]:
     """One thing, for Hypothesis."""
-    weighted = [what for what, (weight, _) in _KINDS.items() for _ in range(weight)]
+    weighted = [what for what, (weight, _) in KINDS.items() for _ in range(weight)]
     return st.sampled_from(weighted).flatmap(
-        lambda what: st.builds(Happening, st.just(what), st.tuples(*map(st.sampled_from, _KINDS[what][1])))
+        lambda what: st.builds(Happening, st.just(what), st.tuples(*map(st.sampled_from, KINDS[what][1])))
     )
 
 
 def random_happenings(seed: int, count: int) -> Iterator[Happening]:
     """A long run, the same for a seed: for what takes more steps than Hypothesis tries."""
     draw = random.Random(seed)
-    kinds = list(_KINDS)
-    weights = [weight for weight, _ in _KINDS.values()]
+    kinds = list(KINDS)
+    weights = [weight for weight, _ in KINDS.values()]
     for _ in range(count):
         what = draw.choices(kinds, weights)[0]
-        yield Happening(what, tuple(draw.choice(choices) for choices in _KINDS[what][1]))
+        yield Happening(what, tuple(draw.choice(choices) for choices in KINDS[what][1]))

@@ -25,6 +25,7 @@ COMMANDS = {  # what it is called: Debian's package
     "capinfos": "wireshark-common",
     "tshark": "tshark",
     "espeak-ng": "espeak-ng",
+    "spin": "spin",
     "firefox-esr": "firefox-esr",
     "systemd-analyze": "systemd",
     "promtool": "prometheus",

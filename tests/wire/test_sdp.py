@@ -159,3 +159,15 @@ def test_aiortc_reads_the_rewritten_answer() -> None:
     assert (audio.host, audio.port) == ("203.0.113.7", 3478)
     assert [(c.ip, c.port) for c in audio.ice_candidates] == [("203.0.113.7", 3478), ("2001:db8::7", 3478)]
     assert audio.ice_candidates_complete
+
+
+@pytest.mark.parametrize(
+    "line", ["m=", "m=audio", "m=audio 9", "m=audio 9 RTP/SAVPF", "m=audio x RTP/SAVPF 0"]
+)
+def test_a_media_line_that_is_cut_off_is_refused(line: str) -> None:
+    """Fuzzing found it: replace_candidates failed on it."""
+    text = f"v=0\r\n{line}\r\na=ice-ufrag:abcd\r\n"
+    with pytest.raises(WireError, match="is not m=kind port protocol formats: pass a WebRTC answer"):
+        sdp.media_ice(text)
+    with pytest.raises(WireError, match="is not m=kind"):
+        sdp.replace_candidates(text, ())

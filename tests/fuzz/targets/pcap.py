@@ -1,45 +1,35 @@
-"""Fuzzes the capture readers, guided by coverage: `make fuzz-pcap`, FUZZ_SECONDS=600.
+"""The readers of pcap and pcapng: nothing but PcapError comes out, however the bytes arrive, and what was
+read survives the writer."""
 
-    python -m tests.fuzz.pcap_reader                 fuzz; the corpus stays in build/fuzz/pcap_reader
-    python -m tests.fuzz.pcap_reader FILE            run one input, as of a crash that was found
-
-Nothing but PcapError may come out of a reader, however its bytes arrive, and what it reads must survive the
-writer. libFuzzer adds: no input takes ten seconds, none 512 MiB.
-"""
-
-import os
 import random
 import struct
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import atheris
-
-with atheris.instrument_imports(include=["pyfastpath.wire", "pyfastpath.types"]):
-    from pyfastpath.wire import frames
-    from pyfastpath.wire.pcap import read_frames
-    from pyfastpath.wire.pcapng import PcapngWriter
-
 from pyfastpath.errors import PcapError
+from pyfastpath.wire import frames
+from pyfastpath.wire.pcap import read_frames
+from pyfastpath.wire.pcapng import PcapngWriter
 from tests.support.captures import HOSTILE, ON_A_LINK, everything, pcap, pieces, record
 
-ROOT = Path(__file__).parent.parent.parent
-FOLDER = ROOT / "build" / "fuzz" / "pcap_reader"
-INPUT_BYTES_MAX = 4096
-INPUT_SECONDS_MAX = 10
-MEMORY_MB_MAX = 512
+BYTES_MAX = 4096
+SMOKE_RUNS = 300
+ON_DATA_PLANE = False
+CRASHERS: dict[str, bytes] = {}  # they are in HOSTILE
+
+CAPTURES = Path(__file__).parent.parent.parent / "pcaps"
 
 
-def seeds():
+def seeds() -> Iterator[bytes]:
     """Small files of every kind: damaged ones, and the start of real calls."""
-    yield from (data for data, _ in HOSTILE.values() if len(data) <= INPUT_BYTES_MAX)
+    yield from (data for data, _ in HOSTILE.values() if len(data) <= BYTES_MAX)
     yield from (everything("<"), everything(">"))
     for order in "<>":
         yield from (
             pcap(record(data, order=order), order=order, link=link) for link, data in ON_A_LINK.items()
         )
-    for file in sorted((ROOT / "tests" / "pcaps").glob("*.pcap")):
-        yield file.read_bytes()[:INPUT_BYTES_MAX]
+    for file in sorted(CAPTURES.glob("*.pcap")):
+        yield file.read_bytes()[:BYTES_MAX]
 
 
 def outcome(data, step):
@@ -62,7 +52,7 @@ def outcome(data, step):
     return seen, found, error
 
 
-def one_input(data):
+def one_input(data: bytes) -> None:
     """What must hold for any bytes at all."""
     seen, found, error = outcome(data, len(data) or 1)
     assert (seen, found, error) == outcome(data, 1 + len(data) % 37)
@@ -80,13 +70,13 @@ def one_input(data):
     assert [item[:4] for item in again] == [item[:4] for item in seen]
 
 
-def mutate(data, max_size, seed):
+def mutate(own: Callable[[bytes, int], bytes], data: bytes, bytes_max: int, seed: int) -> bytes:
     """Half of the inputs as libFuzzer likes; half block by block, lengths made good, so that the changes get
     behind the checks of the frame around them."""
     dice = random.Random(seed)
     blocks = split(data)
     if len(blocks) < 2 or dice.random() < 0.5:
-        return atheris.Mutate(data, max_size)
+        return own(data, bytes_max)
     at = dice.randrange(len(blocks))
     way = dice.randrange(4)
     if way == 0:
@@ -95,8 +85,8 @@ def mutate(data, max_size, seed):
         del blocks[at]
     else:
         kind, body = blocks[at]
-        blocks[at] = kind, atheris.Mutate(body, max(len(body), 64) + 64)
-    return b"".join(map(joined, blocks))[:max_size]
+        blocks[at] = kind, own(body, max(len(body), 64) + 64)
+    return b"".join(map(joined, blocks))[:bytes_max]
 
 
 def split(data):
@@ -117,29 +107,3 @@ def joined(block):
     body += bytes(-len(body) % 4)
     total = struct.pack("<I", 12 + len(body))
     return struct.pack("<I", kind) + total + body + total
-
-
-def main():
-    """Run one input, or fuzz for FUZZ_SECONDS; the exit code is libFuzzer's: 0 when nothing was found."""
-    arguments = [sys.argv[0], *sys.argv[1:]]
-    if len(sys.argv) == 1:
-        folder = Path(os.environ.get("FUZZ_FOLDER", FOLDER))
-        corpus = folder / "corpus"
-        corpus.mkdir(parents=True, exist_ok=True)
-        for number, data in enumerate(seeds()):
-            (corpus / f"seed-{number:02}").write_bytes(data)
-        arguments += [
-            f"-max_total_time={os.environ.get('FUZZ_SECONDS', '600')}",
-            f"-max_len={INPUT_BYTES_MAX}",
-            f"-timeout={INPUT_SECONDS_MAX}",
-            f"-rss_limit_mb={MEMORY_MB_MAX}",
-            f"-artifact_prefix={folder}/",
-            "-print_final_stats=1",
-            str(corpus),
-        ]
-    atheris.Setup(arguments, one_input, custom_mutator=mutate)
-    atheris.Fuzz()
-
-
-if __name__ == "__main__":
-    main()
