@@ -62,12 +62,21 @@ class JsonFormatter(logging.Formatter):
 
 
 class ReopenableHandler(logging.StreamHandler[Any]):
-    """Standard error, or a file that `reopen` opens anew after logrotate moved it."""
+    """Standard error, or a file that `reopen` opens anew after logrotate moved it.
 
-    def __init__(self, file: str = "") -> None:
+    required: ConfigError when the file cannot be opened; else standard error has the log until a `reopen`
+    succeeds.
+    """
+
+    def __init__(self, file: str = "", *, required: bool = True) -> None:
         self.file = file
         self._failures = 0  # records in a row that the disk did not take
-        super().__init__(_open(file))
+        try:
+            super().__init__(_open(file))
+        except ConfigError:
+            if required:
+                raise
+            super().__init__(sys.stderr)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write it; after others that could not be written, say so."""
@@ -114,12 +123,15 @@ def _open(file: str) -> Any:
         ) from error
 
 
-def setup(level: str = "info", form: str = "text", file: str = "") -> ReopenableHandler:
+def setup(
+    level: str = "info", form: str = "text", file: str = "", *, required: bool = True
+) -> ReopenableHandler:
     """Send all records to `file` (default standard error) in `form` text or json, from `level` on.
 
-    Returns the handler, whose `reopen` belongs to SIGHUP. ConfigError when the file cannot be opened.
+    Returns the handler, whose `reopen` belongs to SIGHUP. ConfigError when the file is required and cannot be
+    opened.
     """
-    handler = ReopenableHandler(file)
+    handler = ReopenableHandler(file, required=required)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     root = logging.getLogger()
     for old in root.handlers[:]:

@@ -48,4 +48,7 @@ class Child:
 
     def fate(self, code: int) -> str:
         """How it ended, in words."""
-        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+        if code >= 0:
+            return f"exit code {code}"
+        known = {one.value: one.name for one in signal.Signals}  # most real-time signals have no name
+        return known.get(-code, f"signal {-code}")

@@ -106,7 +106,7 @@ class Control:
         self.ports: dict[int, Endpoint] = {}  # plain pool index -> our address
         self._loops = self.tables.counters()["loops"].copy()  # turns of the workers when they last did turn
         self.upgrade = ("none", "")  # how the last one went: none, running, done or failed, and why
-        self.request_upgrade: Callable[[], None] | None = None  # None: there is no keeper to do it
+        self.request_upgrade: Callable[[], bool] | None = None  # None: there is no keeper to do it
 
     def start(self) -> None:
         """Publish everything, then let the workers run: what waits in the kernel finds complete tables."""
@@ -347,15 +347,16 @@ class Control:
     def begin_upgrade(self) -> None:
         """Ask the keeper to let the installed version take over; how it ends, it says itself.
 
-        RouteError (bad_request, conflict) when there is no keeper, or an upgrade is under way.
+        RouteError (bad_request, conflict): there is no keeper, it does not listen, an upgrade is under way.
         """
         if self.request_upgrade is None:
             hint = "Start it again with the new version."
             raise RouteError("this relay is part of a program.", hint, code="bad_request")
         if self.upgrade[0] == "running":
             raise RouteError("an upgrade is under way.", "Wait for its end.", code="conflict")
+        if not self.request_upgrade():
+            raise RouteError("the keeper does not listen.", "See whether it is stopped.", code="conflict")
         self.upgrade = ("running", "")
-        self.request_upgrade()
 
     # ---- by the clock --------------------------------------------------------------------------
 

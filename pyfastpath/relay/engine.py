@@ -59,7 +59,7 @@ class Engine:
         self._progress_s = 0.0  # when the next line about a drain is due
         self._loop: asyncio.AbstractEventLoop | None = None
         self.release: orders.Release | None = None  # another engine is to go on over the same memory
-        self.say_alive: Callable[[str], None] = lambda _: None
+        self.say_alive: Callable[[str], object] = lambda _: None
         self.control = Control(opening, config, failed=self._worker_failed)
 
     async def run(self, started: Callable[[], None] = lambda: None) -> int:
@@ -212,8 +212,8 @@ class KeeperEnd:
             case orders.Upgraded(done=done, text=text):
                 self._engine.control.upgrade = ("done" if done else "failed", text)
 
-    def _say(self, message: orders.Message, descriptors: tuple[int, ...] = ()) -> None:
-        orders.send(self._socket, message, descriptors)
+    def _say(self, message: orders.Message, descriptors: tuple[int, ...] = ()) -> bool:
+        return orders.send(self._socket, message, descriptors)
 
     def _hang_up(self) -> None:
         self._log_handler.reopen()
@@ -249,10 +249,17 @@ def serve(manifest: Manifest, keeper: KeeperEnd, export: int, log_handler: logs.
 
 
 def exported(control: Control) -> int:
-    """A descriptor of everything in the tables, for an engine of another layout."""
-    fd = os.memfd_create("fastpath-export")
-    with os.fdopen(fd, "w+b", closefd=False) as file:
-        write_export(control.shared.memory, [shard.memory for shard in control.shards], file)
+    """A descriptor of everything in the tables, for an engine of another layout; -1 when there is no room."""
+    with contextlib.ExitStack() as undo:
+        try:
+            fd = os.memfd_create("fastpath-export")
+            undo.callback(os.close, fd)
+            with os.fdopen(fd, "w+b", closefd=False) as file:
+                write_export(control.shared.memory, [shard.memory for shard in control.shards], file)
+        except (OSError, MemoryError) as error:
+            log.error("the tables cannot be exported: %s", error or "out of memory")  # noqa: TRY400
+            return -1
+        undo.pop_all()
     return fd
 
 
@@ -277,7 +284,8 @@ def main() -> int:
         manifest = decode_manifest(file.read())
     keeper = KeeperEnd(int(sys.argv[1]))
     config = configured(manifest)
-    handler = logs.setup(config.log_level, config.log_format, config.log_file)
+    # The keeper has opened it before. No later engine fails for a log that cannot be opened any more.
+    handler = logs.setup(config.log_level, config.log_format, config.log_file, required=False)
     try:
         export = keeper.wait()
         return 0 if export is None else serve(manifest, keeper, export, handler)

@@ -199,16 +199,18 @@ class Keeper:
         now_s = time.monotonic()
         match news:
             case orders.Ready():
-                self._execute(self._succession.ready(number, news.layout, news.version))
+                self._execute(self._succession.ready(number, news.layout, news.version, now_s))
                 if number == self._succession.standby:
                     log.info("version %s stands by", news.version)
             case orders.Started():
-                self._made = self._regions(descriptors)
-                self._execute(self._succession.started(number, now_s))
+                self._made, descriptors = self._regions(descriptors), []
+                made = self._made is not None
+                self._execute(self._succession.started(number, now_s, made=made))
+                self._forget_made()
                 self._herald.started()
             case orders.Released():
                 self._close_export()
-                self._export = descriptors[0] if descriptors else -1
+                self._export, *descriptors = descriptors or [-1]
                 self._execute(self._succession.released(number, self._export >= 0, now_s))
             case orders.Alive(text=text):
                 self._herald.alive(text)
@@ -216,13 +218,21 @@ class Keeper:
                 self._herald.reloaded()
             case orders.Upgrade():
                 self._execute(self._succession.upgrade(now_s))
+        orders.close_all(descriptors)
         return True
 
     def _regions(self, descriptors: list[int]) -> memory.MemoryFds | None:
-        """The tables an engine made, in place of the relay's own."""
-        if not descriptors:
+        """The tables an engine made, in place of the relay's own; None unless every one has arrived."""
+        if len(descriptors) != 1 + len(self._opening.shards):
+            orders.close_all(descriptors)
             return None
         return memory.MemoryFds(descriptors[0], tuple(descriptors[1:]), self._opening.memory.note)
+
+    def _forget_made(self) -> None:
+        """Tables that were not adopted."""
+        if self._made is not None:
+            orders.close_all((self._made.shared, *self._made.shards))
+            self._made = None
 
     # ---- what is to be done --------------------------------------------------------------------
 
@@ -283,11 +293,9 @@ class Keeper:
         """Later engines work on the tables that the one of another layout has made."""
         if self._made is not None:
             old = self._opening.memory
-            self._opening = self._opening.over(self._made)
+            self._opening, self._made = self._opening.over(self._made), None
+            orders.close_all((old.shared, *old.shards))  # first: the store needs a descriptor
             self._store.keep(self._opening, self._config)
-            for fd in (old.shared, *old.shards):
-                os.close(fd)
-            self._made = None
 
     def _dismiss(self, number: int) -> None:
         child = self._children.get(number)

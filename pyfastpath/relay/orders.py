@@ -5,9 +5,10 @@ that one does not know are ignored, and so are whole messages. Descriptors trave
 (SCM_RIGHTS).
 """
 
-import contextlib
 import os
 import socket
+from array import array
+from collections.abc import Iterable
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -95,10 +96,18 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
-def send(end: socket.socket, message: Message, descriptors: tuple[int, ...] = ()) -> None:
-    """Say something. Whoever is gone hears nothing: the next receive tells."""
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-        socket.send_fds(end, [msgspec.json.encode(message)], descriptors)
+def send(end: socket.socket, message: Message, descriptors: tuple[int, ...] = ()) -> bool:
+    """Say something; False when it will not be heard.
+
+    Whoever is gone hears nothing: the next receive tells. Nor does whoever has not listened for so long that
+    the kernel takes no more: neither side may hang because the other one does.
+    """
+    beside = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))]
+    try:
+        end.sendmsg([msgspec.json.encode(message)], beside, socket.MSG_DONTWAIT)  # send_fds drops its flags
+    except OSError:
+        return False
+    return True
 
 
 def receive_news(end: socket.socket) -> tuple[News | None, list[int]] | None:
@@ -124,7 +133,12 @@ def _receive(
         return None
     try:
         return decoder.decode(data), descriptors
-    except msgspec.ValidationError:  # of a version that knows more
-        for fd in descriptors:
-            os.close(fd)
+    except (msgspec.DecodeError, RecursionError):  # of a version that knows more, or is broken
+        close_all(descriptors)
         return None, []
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Nobody wants what came beside a message."""
+    for fd in descriptors:
+        os.close(fd)

@@ -12,6 +12,9 @@ engine that stands by, of the old version, goes on.
                                 ▼                                ▼
                          refused: serving goes on          standby goes, and the upgrade has failed
 
+Whoever does not do in time what it was told is killed, and its death decides: a version that hangs must not
+leave the relay without an engine.
+
 Events are methods; each gives the commands to carry out, in order. `deadline_s` says when `timer` is due.
 """
 
@@ -24,7 +27,9 @@ from typing import Final, TypeAlias
 SHORT_LIFE_S: Final = 1.0
 PAUSE_FIRST_S: Final = 0.1
 PAUSE_MAX_S: Final = 5.0
-WARM_UP_S: Final = 30.0  # for a candidate, from its start until it is ready
+WARM_UP_S: Final = 30.0  # for one that is to wait, from its start until it is ready
+START_S: Final = 60.0  # for one that goes on after a crash, from the word until it forwards
+GOODBYE_S: Final = 30.0  # for one that is not wanted any more, until it has ended
 RELEASE_S: Final = 15.0  # for the serving engine, to finish its batch and write its export
 TRIAL_S: Final = 30.0  # for a candidate, from the word until it forwards
 PROBATION_S: Final = 10.0  # so long the engine of the old version stands by after an upgrade
@@ -114,7 +119,6 @@ class _Upgrade:
     """One under way. phase: warming, releasing, trial."""
 
     candidate: int
-    deadline_s: float
     phase: str = "warming"
     version: str = ""
     layout: int = 0
@@ -136,6 +140,8 @@ class Succession:
         self._short_lives = 0
         self._standby_deaths = 0
         self._stopping: signal.Signals | None = None
+        self._untold: list[signal.Signals] = []  # came while nobody could hear them: for the next engine
+        self._due: dict[int, float] = {}  # by when an engine must have done what it was told
         self._resume_s: float | None = None  # when the next engine goes, after a pause
         self._spawn_s: float | None = None  # when the next standby is started
         self._probation_s: float | None = None
@@ -146,39 +152,44 @@ class Succession:
         """The keeper has opened everything."""
         return self._settled(self._go_on(now_s))
 
-    def ready(self, number: int, layout: int, version: str) -> list[Command]:
+    def ready(self, number: int, layout: int, version: str, now_s: float) -> list[Command]:
         """An engine has imported everything."""
+        if number != self.serving:
+            self._due.pop(number, None)
         done: list[Command] = []
         upgrade = self._upgrade
         is_candidate = upgrade is not None and (upgrade.candidate, upgrade.phase) == (number, "warming")
-        if upgrade is not None and is_candidate and self.serving is not None:
-            upgrade.phase, upgrade.version, upgrade.layout = "releasing", version, layout
-            upgrade.deadline_s += RELEASE_S
-            done = [Let(self.serving, export=layout != self.layout)]
+        if upgrade is not None and is_candidate:
+            upgrade.version, upgrade.layout = version, layout
+            done = self._ask_to_release(upgrade, now_s)
         elif number == self.standby and layout != self.layout:
-            self.standby = None
             text = f"version {version}, installed meanwhile, has tables of another layout: nobody stands by"
-            done = [Warn(f"{text} until an upgrade (pyfastpath ctl upgrade)"), Dismiss(number)]
+            warning = Warn(f"{text} until an upgrade (pyfastpath ctl upgrade)")
+            done = [warning, *self._dismiss_standby(now_s)]
         elif number == self.standby:
             self._standby_deaths = 0
         return self._settled(done)
 
-    def started(self, number: int, now_s: float) -> list[Command]:
-        """An engine forwards."""
+    def started(self, number: int, now_s: float, *, made: bool = False) -> list[Command]:
+        """An engine forwards. made: it brought tables of its own, all of them."""
         if number != self.serving:
             return []
-        self._has_started = True
         done: list[Command] = []
-        upgrade, self._upgrade = self._upgrade, None
-        if upgrade is not None and upgrade.candidate == number:
+        upgrade = self._upgrade
+        is_candidate = upgrade is not None and upgrade.candidate == number
+        if upgrade is not None and is_candidate and self._needs_tables(upgrade) and not made:
+            # Nobody else could ever go on over tables that the keeper does not have.
+            return [Warn(f"the tables that engine {number} made did not arrive"), Kill(number)]
+        self._has_started = True
+        self._due.pop(number, None)
+        if upgrade is not None and is_candidate:
+            self._upgrade = None
             done.append(Report(number, True, f"version {upgrade.version} serves"))
             if upgrade.layout != self.layout:
                 self.layout = upgrade.layout
-                done += [Adopt(number), *self._dismiss_standby()]
+                done += [Adopt(number), *self._dismiss_standby(now_s)]
             else:
                 self._probation_s = now_s + PROBATION_S
-        else:
-            self._upgrade = upgrade
         if self.standby is None and self._stopping is None:
             self._spawn_s = now_s
             done += self.timer(now_s)
@@ -191,7 +202,7 @@ class Succession:
             return []
         if upgrade.candidate == 0:
             return self._settled(self._failed("the installed version ended before it could take over", now_s))
-        needs_export = upgrade.layout != self.layout
+        needs_export = self._needs_tables(upgrade)
         if needs_export and not has_export:
             return self._settled(self._failed("the running engine could not export its tables", now_s))
         return self._settled(self._try(upgrade, needs_export, now_s))
@@ -199,6 +210,7 @@ class Succession:
     def died(self, number: int, code: int, fate: str, now_s: float) -> list[Command]:
         """An engine has ended. code: negative for the signal that killed it; fate: the same in words."""
         upgrade = self._upgrade
+        self._due.pop(number, None)
         if number == self.standby:
             self.standby = None
             self._standby_deaths += 1
@@ -220,21 +232,25 @@ class Succession:
             self._spawn_s = None
             if self.serving is None:
                 return [End(0)]
+        elif self.serving is None or (self._upgrade is not None and self._upgrade.phase == "releasing"):
+            self._untold += [number] if number not in self._untold else []
+            return []
         return [] if self.serving is None else [Tell(self.serving, number)]
 
     def upgrade(self, now_s: float) -> list[Command]:
         """SIGUSR2 came, or an operator asked."""
+        if self._upgrade is not None:  # how that one ends is what whoever asks will hear
+            return [Warn("upgrade: one is under way already")]
         refusal = ""
-        if self._upgrade is not None:
-            refusal = "an upgrade is under way already"
-        elif self._stopping is not None:
+        if self._stopping is not None:
             refusal = "the relay is stopping"
         elif self.serving is None or not self._has_started:
             refusal = "no engine serves: try again in a moment"
         if refusal:
             return [Report(self.serving or 0, False, refusal)]
         self._numbers += 1
-        self._upgrade = _Upgrade(self._numbers, now_s + WARM_UP_S)
+        self._upgrade = _Upgrade(self._numbers)
+        self._due[self._numbers] = now_s + WARM_UP_S
         return self._settled([Spawn(self._numbers)])
 
     def timer(self, now_s: float) -> list[Command]:
@@ -246,15 +262,13 @@ class Succession:
         if self._spawn_s is not None and now_s >= self._spawn_s:
             self._spawn_s = None
             if self.standby is None:
-                done.append(self._spawn_standby())
+                done.append(self._spawn_standby(now_s))
         if self._probation_s is not None and now_s >= self._probation_s:
             self._probation_s = None
-            done += [*self._dismiss_standby(), self._spawn_standby()]
-        upgrade = self._upgrade
-        if upgrade is not None and now_s >= upgrade.deadline_s:
-            upgrade.deadline_s = float("inf")  # its death, awaited now, says the rest
-            late = self.serving if upgrade.phase == "releasing" else upgrade.candidate
-            done += [Warn(f"upgrade: engine {late} takes too long while {upgrade.phase}"), Kill(late or 0)]
+            done += [*self._dismiss_standby(now_s), self._spawn_standby(now_s)]
+        for number in [number for number, due_s in self._due.items() if now_s >= due_s]:
+            del self._due[number]  # its death, awaited now, says the rest
+            done += [Warn(f"engine {number} takes too long to {self._task(number)}"), Kill(number)]
         return self._settled(done)
 
     # ---- decisions -----------------------------------------------------------------------------
@@ -275,11 +289,24 @@ class Succession:
             return [warning]
         return [warning, *self._go_on(now_s)]
 
+    def _ask_to_release(self, upgrade: _Upgrade, now_s: float) -> list[Command]:
+        """The candidate is ready. Between two short lives nobody has the tables."""
+        if self.serving is not None:
+            upgrade.phase = "releasing"
+            self._due[self.serving] = now_s + RELEASE_S
+            return [Let(self.serving, export=self._needs_tables(upgrade))]
+        if self._needs_tables(upgrade):
+            self._upgrade = None
+            text = "no engine serves that could export its tables: try again"
+            return [*self._dismiss(upgrade.candidate, now_s), Report(0, False, text)]
+        self._resume_s = None
+        return self._try(upgrade, False, now_s)
+
     def _died_in_upgrade(self, upgrade: _Upgrade, fate: str, now_s: float) -> list[Command]:
         """The candidate on trial, or the old engine while it released."""
         if upgrade.phase == "trial":
             return self._failed(f"version {upgrade.version} ended at its start ({fate})", now_s)
-        if upgrade.layout != self.layout:
+        if self._needs_tables(upgrade):
             return self._failed(f"the running engine ended ({fate}) before it had exported", now_s)
         warning = Warn(f"the engine ended ({fate}) while it released")  # it held nothing the memory does not
         return [warning, *self._try(upgrade, False, now_s)]
@@ -295,18 +322,18 @@ class Succession:
 
     def _try(self, upgrade: _Upgrade, imports: bool, now_s: float) -> list[Command]:
         """The tables are free: the candidate gets them."""
-        upgrade.phase, upgrade.deadline_s = "trial", now_s + TRIAL_S
+        upgrade.phase = "trial"
+        self._await_end(self.serving, now_s)
+        self._due[upgrade.candidate] = now_s + TRIAL_S
         self.serving, self._began_s = upgrade.candidate, now_s
-        return [Word(upgrade.candidate, imports=imports), *self._told_to_stop(upgrade.candidate)]
+        return [Word(upgrade.candidate, imports=imports), *self._told(upgrade.candidate)]
 
     def _failed(self, text: str, now_s: float) -> list[Command]:
         """After the serving engine had let go: the one that stands by, of the old version, goes on."""
+        self._await_end(self.serving, now_s)
         upgrade, self._upgrade, self.serving = self._upgrade, None, None
-        gone = (
-            [Dismiss(upgrade.candidate)]
-            if upgrade and upgrade.phase == "releasing" and upgrade.candidate
-            else []
-        )
+        waits = upgrade is not None and upgrade.phase == "releasing"
+        gone = self._dismiss(upgrade.candidate, now_s) if upgrade and waits and upgrade.candidate else []
         done = [*gone, *self._go_on(now_s)]
         return [*done, Report(self.serving or 0, False, text + ": the old version goes on")]
 
@@ -319,27 +346,49 @@ class Succession:
             number = self._numbers
             done.append(Spawn(number, first=not self._has_started))
         self.serving, self._began_s, self._probation_s = number, now_s, None
-        return [*done, Word(number), *self._told_to_stop(number)]
+        self._due[number] = now_s + START_S
+        return [*done, Word(number), *self._told(number)]
 
-    def _told_to_stop(self, number: int) -> list[Command]:
-        """The engine before died while it drained: this one drains on."""
-        return [] if self._stopping is None else [Tell(number, self._stopping)]
+    def _told(self, number: int) -> list[Command]:
+        """What came while nobody served; when the engine before died while it drained, this one drains on."""
+        signals, self._untold = self._untold, []
+        signals += [] if self._stopping is None else [self._stopping]
+        return [Tell(number, one) for one in signals]
 
-    def _spawn_standby(self) -> Spawn:
+    def _spawn_standby(self, now_s: float) -> Spawn:
         self._numbers += 1
         self.standby = self._numbers
+        self._due[self.standby] = now_s + WARM_UP_S
         return Spawn(self.standby)
 
-    def _dismiss_standby(self) -> list[Command]:
+    def _dismiss_standby(self, now_s: float) -> list[Command]:
         number, self.standby = self.standby, None
-        return [] if number is None else [Dismiss(number)]
+        return [] if number is None else self._dismiss(number, now_s)
+
+    def _dismiss(self, number: int, now_s: float) -> list[Command]:
+        self._await_end(number, now_s)
+        return [Dismiss(number)]
+
+    def _await_end(self, number: int | None, now_s: float) -> None:
+        """Of an engine that has let go, or is to."""
+        if number is not None:
+            self._due[number] = now_s + GOODBYE_S
+
+    def _needs_tables(self, upgrade: _Upgrade) -> bool:
+        return upgrade.layout != self.layout
+
+    def _task(self, number: int) -> str:
+        """What this engine has to do by a certain time."""
+        if number == self.serving:
+            releases = self._upgrade is not None and self._upgrade.phase == "releasing"
+            return "release the tables" if releases else "start"
+        waits = number == self.standby or (self._upgrade is not None and number == self._upgrade.candidate)
+        return "get ready" if waits else "end"
 
     def _settled(self, done: list[Command]) -> list[Command]:
         """Before an event gives its commands: when is `timer` due?"""
-        due = [self._resume_s, self._spawn_s, self._probation_s]
-        if self._upgrade is not None:
-            due.append(self._upgrade.deadline_s)
-        times = [at for at in due if at is not None and at != float("inf")]
+        due = [self._resume_s, self._spawn_s, self._probation_s, *self._due.values()]
+        times = [at for at in due if at is not None]
         self.deadline_s = min(times, default=None)
         return done
 

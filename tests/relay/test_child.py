@@ -61,5 +61,6 @@ def test_fates_in_words(make_config: MakeConfig) -> None:
     child.process.kill()
     assert child.fate(child.process.wait(END_S)) == "SIGKILL"
     assert child.fate(3) == "exit code 3"
+    assert child.fate(-40) == "signal 40"  # a real-time signal: most have no name
     child.close()
     opening.close()

@@ -206,6 +206,24 @@ def test_a_log_that_cannot_be_reopened_ends_nothing(tmp_path: Path) -> None:
         assert status(relay)["engine_starts"] == 1
 
 
+def test_an_engine_starts_also_when_the_log_cannot_be_opened_any_more(
+    tmp_path: Path, server: socket.socket
+) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    backends = [{"id": "a", "address": endpoint_text(server)}]
+    with running_relay(tmp_path, log_file=str(folder / "own.log"), backends=backends) as relay:
+        own = tmp_path / "moved" / "own.log"
+        until(lambda: " stands by" in (folder / "own.log").read_text(), "an engine stands by", seconds=30)
+        folder.rename(own.parent)
+        os.kill(engine_of(relay), signal.SIGKILL)
+        until(lambda: own.read_text().count(" stands by") == 2, "one that had to open it", seconds=30)
+        os.kill(engine_of(relay), signal.SIGKILL)
+        until(lambda: answers(relay), "the admin API is back")
+        assert status(relay)["engine_starts"] == 3
+        assert "not reopened: " in relay.log.read_text()  # on standard error
+
+
 def test_keys_that_wait_for_a_restart_wait_for_the_keepers(relay: Relay, tmp_path: Path) -> None:
     """An engine that dies after such a reload comes back over the sockets and tables that are there."""
     path = tmp_path / "relay.toml"

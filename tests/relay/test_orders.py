@@ -56,6 +56,34 @@ def test_what_another_version_says_beside_is_ignored() -> None:
         assert orders.receive_news(keeper) == (None, [])
 
 
+@pytest.mark.parametrize(
+    "nonsense",
+    [b"\xff\0", b"{}", b"[]", b'"\xff"', b'{"type":"ready"', b'{"type":"ready","x":' + b"[" * 50_000],
+)
+def test_nonsense_ends_nobody_and_leaves_nothing_open(nonsense: bytes) -> None:
+    keeper, engine = orders.pair()
+    read_fd, write_fd = os.pipe()
+    with keeper, engine:
+        socket.send_fds(engine, [nonsense], [write_fd])
+        os.close(write_fd)
+        assert orders.receive_news(keeper) == (None, [])
+        assert os.read(read_fd, 1) == b""  # nobody holds the other end any more
+    os.close(read_fd)
+
+
+def test_nobody_hangs_because_the_other_one_does() -> None:
+    keeper, engine = orders.pair()
+    with keeper, engine:
+        said = 0
+        while orders.send(keeper, orders.Signalled(1)):
+            said += 1
+            assert said < 10_000
+        assert said > 10
+        for _ in range(said):
+            assert orders.receive_order(engine) == (orders.Signalled(1), [])
+        assert orders.send(keeper, orders.Go())
+
+
 def test_whoever_is_gone_hears_nothing_and_says_nothing() -> None:
     keeper, engine = orders.pair()
     with keeper:

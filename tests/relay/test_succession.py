@@ -6,8 +6,10 @@ import signal
 import pytest
 
 from pyfastpath.relay.succession import (
+    GOODBYE_S,
     PROBATION_S,
     RELEASE_S,
+    START_S,
     TRIAL_S,
     WARM_UP_S,
     Adopt,
@@ -33,9 +35,9 @@ def serving() -> Succession:
     """Engine 1 serves since second 0, engine 2 stands by."""
     made = Succession(layout=1)
     assert made.start(0) == [Spawn(1, first=True), Word(1)]
-    assert made.ready(1, 1, "1.0") == []
+    assert made.ready(1, 1, "1.0", 0) == []
     assert made.started(1, 0) == [Spawn(2)]
-    assert made.ready(2, 1, "1.0") == []
+    assert made.ready(2, 1, "1.0", 0) == []
     return made
 
 
@@ -110,10 +112,10 @@ def test_a_standby_of_another_layout_is_sent_away_until_an_upgrade() -> None:
     relay = serving()
     relay.died(1, -9, "SIGKILL", 60)
     relay.started(2, 60)
-    assert without_warnings(relay.ready(3, 2, "2.0")) == [Dismiss(3)]
+    assert without_warnings(relay.ready(3, 2, "2.0", 60)) == [Dismiss(3)]
     assert relay.standby is None
-    assert relay.deadline_s is None
     assert relay.died(3, 0, "exit code 0", 61) == []
+    assert relay.deadline_s is None
 
 
 # ---- upgrades --------------------------------------------------------------------------------------
@@ -123,7 +125,7 @@ def upgrading(layout: int = 1) -> Succession:
     """The old engine, 1, has been asked to release; 2 stands by; 3 is the candidate."""
     relay = serving()
     assert relay.upgrade(10) == [Spawn(3)]
-    assert relay.ready(3, layout, "2.0") == [Let(1, export=layout != 1)]
+    assert relay.ready(3, layout, "2.0", 10) == [Let(1, export=layout != 1)]
     return relay
 
 
@@ -149,9 +151,14 @@ def test_a_new_version_that_dies_soon_is_followed_by_the_old_one() -> None:
 def test_an_upgrade_to_another_layout() -> None:
     relay = upgrading(layout=2)
     assert relay.released(1, True, 11) == [Word(3, imports=True)]
-    assert relay.started(3, 11) == [Report(3, True, "version 2.0 serves"), Adopt(3), Dismiss(2), Spawn(4)]
+    assert relay.started(3, 11, made=True) == [
+        Report(3, True, "version 2.0 serves"),
+        Adopt(3),
+        Dismiss(2),
+        Spawn(4),
+    ]
     assert relay.layout == 2
-    assert relay.ready(4, 2, "2.0") == []
+    assert relay.ready(4, 2, "2.0", 11) == []
 
 
 def test_an_installed_version_that_cannot_be_imported_is_refused() -> None:
@@ -207,10 +214,11 @@ def test_whoever_takes_too_long_is_killed() -> None:
     assert relay.deadline_s == 10 + WARM_UP_S
     assert without_warnings(relay.timer(10 + WARM_UP_S)) == [Kill(3)]
     relay = upgrading()
-    assert relay.deadline_s == 10 + WARM_UP_S + RELEASE_S
+    assert relay.deadline_s == 10 + RELEASE_S
     assert without_warnings(relay.timer(relay.deadline_s)) == [Kill(1)]
     relay = upgrading()
     relay.released(1, False, 11)
+    relay.died(1, 0, "exit code 0", 11)
     assert relay.deadline_s == 11 + TRIAL_S
     assert without_warnings(relay.timer(relay.deadline_s)) == [Kill(3)]
 
@@ -218,7 +226,7 @@ def test_whoever_takes_too_long_is_killed() -> None:
 def test_a_second_upgrade_has_to_wait() -> None:
     relay = serving()
     relay.upgrade(10)
-    assert relay.upgrade(11) == [Report(1, False, "an upgrade is under way already")]
+    assert relay.upgrade(11) == [Warn("upgrade: one is under way already")]  # and no verdict on that one
     stopping = serving()
     stopping.signalled(signal.SIGTERM)
     assert stopping.upgrade(12) == [Report(1, False, "the relay is stopping")]
@@ -228,6 +236,96 @@ def test_signals_during_an_upgrade_reach_whoever_serves() -> None:
     relay = upgrading()
     assert relay.signalled(signal.SIGTERM) == [Tell(1, signal.SIGTERM)]
     assert relay.released(1, False, 11) == [Word(3), Tell(3, signal.SIGTERM)]
+
+
+def test_a_reload_or_a_drain_that_nobody_can_hear_waits_for_the_next_engine() -> None:
+    relay = upgrading()
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGHUP):
+        assert relay.signalled(number) == []  # the old one may have stopped to listen
+    assert relay.released(1, False, 11) == [Word(3), Tell(3, signal.SIGHUP), Tell(3, signal.SIGUSR1)]
+    assert relay.signalled(signal.SIGHUP) == [Tell(3, signal.SIGHUP)]
+    relay = pausing()
+    assert relay.signalled(signal.SIGHUP) == []
+    assert relay.timer(1) == [Word(3), Tell(3, signal.SIGHUP)]
+
+
+# ---- engines that hang -----------------------------------------------------------------------------
+
+
+def pausing() -> Succession:
+    """Nobody serves: two engines have died young. 3 stands by."""
+    relay = serving()
+    relay.died(1, -11, "SIGSEGV", 0.5)
+    assert relay.started(2, 0.5) == [Spawn(3)]
+    relay.died(2, -11, "SIGSEGV", 0.6)
+    assert relay.serving is None
+    return relay
+
+
+def test_one_that_hangs_while_it_gets_ready_is_killed_and_another_tried() -> None:
+    relay = serving()
+    relay.died(1, -9, "SIGKILL", 60)
+    assert relay.started(2, 60) == [Spawn(3)]
+    assert relay.deadline_s == 60 + WARM_UP_S
+    assert without_warnings(relay.timer(60 + WARM_UP_S)) == [Kill(3)]
+    assert without_warnings(relay.died(3, -9, "SIGKILL", 90)) == []
+    assert relay.timer(91) == [Spawn(4)]
+
+
+def test_one_that_goes_on_and_hangs_is_killed_and_another_goes_on() -> None:
+    relay = serving()
+    relay.died(1, -9, "SIGKILL", 60)
+    assert relay.deadline_s == 60 + START_S
+    assert without_warnings(relay.timer(60 + START_S)) == [Kill(2)]
+    assert without_warnings(relay.died(2, -9, "SIGKILL", 120)) == [Spawn(3), Word(3)]
+
+
+def test_one_that_is_not_wanted_and_does_not_end_is_killed() -> None:
+    relay = upgrading()
+    relay.released(1, False, 11)
+    relay.started(3, 11)
+    relay.timer(11 + PROBATION_S)  # 2 is dismissed
+    relay.ready(4, 1, "2.0", 22)
+    assert without_warnings(relay.timer(11 + GOODBYE_S)) == [Kill(1)]
+    assert without_warnings(relay.timer(11 + PROBATION_S + GOODBYE_S)) == [Kill(2)]
+    assert relay.deadline_s is None
+
+
+def test_a_candidate_that_gets_ready_while_nobody_serves_takes_over() -> None:
+    relay = serving()
+    relay.upgrade(0.4)
+    relay.died(1, -11, "SIGSEGV", 0.5)
+    assert relay.started(2, 0.5) == [Spawn(4)]
+    relay.died(2, -11, "SIGSEGV", 0.6)
+    assert relay.serving is None
+    assert relay.ready(3, 1, "2.0", 0.7) == [Word(3)]
+    assert relay.started(3, 0.8)[0] == Report(3, True, "version 2.0 serves")
+    assert relay.timer(20)  # the end of the probation: the pause is forgotten
+    assert relay.serving == 3
+
+
+def test_a_candidate_of_another_layout_needs_one_that_serves() -> None:
+    relay = serving()
+    relay.upgrade(0.4)
+    relay.died(1, -11, "SIGSEGV", 0.5)
+    relay.started(2, 0.5)
+    relay.died(2, -11, "SIGSEGV", 0.6)
+    dismissed, report = relay.ready(3, 2, "2.0", 0.65)
+    assert dismissed == Dismiss(3)
+    assert isinstance(report, Report)
+    assert not report.done
+    assert relay.timer(relay.deadline_s or 0)[0] == Word(4)
+
+
+def test_tables_that_do_not_arrive_are_nobodys() -> None:
+    """The keeper had no descriptor left: the next engine could not go on over them."""
+    relay = upgrading(layout=2)
+    relay.released(1, True, 11)
+    assert without_warnings(relay.started(3, 11, made=False)) == [Kill(3)]
+    word, report = relay.died(3, -9, "SIGKILL", 12)
+    assert word == Word(2)
+    assert isinstance(report, Report)
+    assert (report.done, relay.layout) == (False, 1)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -248,7 +346,9 @@ def test_whatever_happens_somebody_serves_or_is_about_to(seed: int) -> None:
                     assert alive[command.number] == "waiting"
                     assert "told" not in alive.values(), "two engines have the word"
                     alive[command.number] = "told"
-                case Dismiss() | Kill():
+                case Kill():
+                    carry_out(die(command.number))
+                case Dismiss() if chance.random() < 0.9:  # else it hangs
                     carry_out(die(command.number))
                 case End():
                     ended = True
@@ -272,9 +372,9 @@ def test_whatever_happens_somebody_serves_or_is_about_to(seed: int) -> None:
             case 1:
                 carry_out(relay.upgrade(now))
             case 2 if alive.get(number) == "waiting":
-                carry_out(relay.ready(number, chance.choice([1, 1, 2]), "2.0"))
+                carry_out(relay.ready(number, chance.choice([1, 1, 2]), "2.0", now))
             case 3 if alive.get(number) == "told":
-                carry_out(relay.started(number, now))
+                carry_out(relay.started(number, now, made=chance.random() < 0.8))
             case 4 if alive.get(number) == "told" and relay.serving == number:
                 alive[number] = "released"
                 carry_out(relay.released(number, chance.random() < 0.8, now))
