@@ -253,8 +253,12 @@ cdef class Shard:
         free(self.state.admission.buckets)
 
     def adopt(self, uint32_t now_ms):
-        """Take over from a writer that is gone: mend the tables, count again. Call before the first batch."""
-        attach(&self.state, now_ms)
+        """Take over from a writer that is gone: mend the tables, count again. Call before the first batch.
+
+        Every slot is looked at, so large tables take a while: several shards may do it at once, in threads.
+        """
+        with nogil:
+            attach(&self.state, now_ms)
 
     def flows(self):
         """A copy of every live flow: rows of fp_flow, one after the other, as bytes."""
@@ -362,12 +366,11 @@ cdef bint became_flow(const shard_state *shard, const fp_provisional *entry) noe
 
 cdef void hold(shard_state *shard, uint16_t port, uint32_t backend, uint8_t state,
                uint32_t holder) noexcept nogil:
-    if not ports_owns(&shard.ports, port):
-        return                      # copied from a sibling, whose port it is
-    if ports_lookup(&shard.ports, port, &shard.backends.entries[backend].address) == NULL:
-        ports_restore(&shard.ports, port, backend, state, holder)
-    else:
-        ports_hand_over(&shard.ports, port, backend, state, holder)
+    if ports_owns(&shard.ports, port):      # else it was copied from a sibling, whose port it is
+        if ports_lookup(&shard.ports, port, &shard.backends.entries[backend].address) == NULL:
+            ports_restore(&shard.ports, port, backend, state, holder)
+        else:
+            ports_hand_over(&shard.ports, port, backend, state, holder)
 
 
 def link_shards(list shards):

@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -91,8 +92,9 @@ class Control:
         self.shared.raise_epoch(int(time.time()))
         self.shards = [Shard(self.shared, memory.map_region(fd)) for fd in opening.memory.shards]
         link_shards(self.shards)
-        for shard in self.shards:
-            shard.adopt(monotonic_ms())
+        with ThreadPoolExecutor(len(self.shards)) as each:  # at once: datagrams wait for this
+            for shard in self.shards:
+                each.submit(shard.adopt, monotonic_ms())
         self.tables = Tables(self._memory, self.shards)
         self.settings = Settings()
         self.crew = Crew(self.settings, self.shards, opening.shards, pin=config.pin, failed=failed)
