@@ -15,9 +15,10 @@ PROFILED    = FASTPATH_PROFILE=$(1) PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/
 UP_FLAGS    = $(if $(filter 1,$(ONCE)),--once) $(if $(RELAY_PORT),--relay-port $(RELAY_PORT)) \
               $(if $(PAGE_PORT),--page-port $(PAGE_PORT)) $(if $(HEALTH_PORT),--health-port $(HEALTH_PORT)) $(UP)
 LIBASAN     = $(shell gcc -print-file-name=libasan.so)
+LIBTSAN     = $(shell gcc -print-file-name=libtsan.so)
 
 .DELETE_ON_ERROR:
-.PHONY: help run run-aiortc build test suite lint purity debug asan bench bench-smoke bench-readme bench-deps bench-micro bench-calls bench-setup replay fuzz chaos soak docs wheel clean
+.PHONY: help run run-aiortc build test suite lint purity debug asan tsan bench bench-smoke bench-readme bench-deps bench-micro bench-calls bench-setup replay fuzz chaos soak docs wheel clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -50,6 +51,10 @@ debug: .stamps/venv-dev .stamps/build-debug  ## the data-plane suite on the buil
 asan: .stamps/venv-dev .stamps/build-asan  ## the data-plane suite, its random inputs included, under AddressSanitizer and UBSan
 	$(call PROFILED,asan) LD_PRELOAD=$(LIBASAN) PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
 	    UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 $(PYTEST) -m "not slow" tests/fastpath
+
+tsan: .stamps/venv-dev .stamps/build-tsan  ## readers and writers of flows, routes, counters and settings, under ThreadSanitizer
+	$(call PROFILED,tsan) LD_PRELOAD=$(LIBTSAN) TSAN_OPTIONS=exitcode=66 $(PY) -m pytest -q -o timeout=900 -k "readers_ or two_publications" \
+	    $(addprefix tests/fastpath/test_,counters.py flows.py routes.py settings.py)
 
 bench: .stamps/venv-dev .stamps/build  ## half an hour, as root: everybody in three networks; tables and plots go to bench/results
 	$(PY) -m bench.run

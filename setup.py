@@ -4,6 +4,7 @@ FASTPATH_PROFILE chooses how:
     release   (default) checks off, -O3; `build_ext --inplace` puts the modules beside their sources
     debug     Cython's checks on, C asserts on, -O1 -g
     asan      as debug, with AddressSanitizer and UndefinedBehaviorSanitizer
+    tsan      as debug, with ThreadSanitizer
     fuzz      as asan, and tells libFuzzer which blocks an input reached (`make fuzz`)
     coverage  line tracing, for coverage.py with the Cython plugin
 Every profile has its own tree build/<profile>/, so none overwrites another. All but release are used
@@ -29,6 +30,7 @@ DIRECTIVES: dict[str, dict[str, bool]] = {
     "release": CHECKS_OFF,
     "debug": CHECKS_ON,
     "asan": CHECKS_ON,
+    "tsan": CHECKS_ON,
     "fuzz": CHECKS_ON,
     "coverage": CHECKS_ON | {"linetrace": True},
 }
@@ -43,11 +45,12 @@ COMPILE: dict[str, list[str]] = {
     "release": ["-O3", "-Wconversion"],
     "debug": ["-O1", "-g", "-UNDEBUG"],
     "asan": ["-O1", "-g", "-UNDEBUG", *SANITIZE],
+    "tsan": ["-O1", "-g", "-UNDEBUG", "-fsanitize=thread", "-Wno-tsan"],
     "fuzz": ["-O1", "-g", "-UNDEBUG", *SANITIZE, *TRACE],
     "coverage": ["-O1", "-g", "-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1"],
 }
 # `fuzz` links no sanitizer: atheris brings clang's, with libFuzzer in it (LD_PRELOAD).
-LINK: dict[str, list[str]] = {"asan": ["-fsanitize=address,undefined"]}
+LINK: dict[str, list[str]] = {"asan": ["-fsanitize=address,undefined"], "tsan": ["-fsanitize=thread"]}
 
 if PROFILE not in DIRECTIVES:
     raise SystemExit(f"FASTPATH_PROFILE={PROFILE}: choose one of {', '.join(DIRECTIVES)}")

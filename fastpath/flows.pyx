@@ -9,8 +9,8 @@ from libc.string cimport memcpy
 
 from fastpath.address cimport client_equal, client_hash
 from fastpath.atomic cimport (
-    add_u32, fence_acquire, fence_release, load_acquire_u32, load_relaxed_u32, store_relaxed_u32,
-    store_release_u32)
+    add_u32, fence_acquire, fence_release, load_acquire_u32, load_relaxed_u8, load_relaxed_u32,
+    store_relaxed_u32, store_release_u8, store_release_u32)
 from fastpath.crash cimport FP_AT_flow_filled, FP_AT_flow_opened, FP_AT_flow_published, crash_point
 from fastpath.layout cimport (
     FP_FLOW_confirmed, FP_FLOW_empty, FP_FLOW_taught, FP_FLOW_tombstone, FP_NONE, fp_client, fp_flow)
@@ -62,7 +62,7 @@ cdef bint flows_read(const flow_table *table, const fp_client *client, uint64_t 
     cdef fp_flow seen
     cdef bint found = False
     for _probe in range(PROBES):
-        if table.slots[slot].state == FP_FLOW_empty:
+        if load_relaxed_u8(&table.slots[slot].state) == FP_FLOW_empty:
             break
         if flows_snapshot(table, slot, &seen) and client_equal(&seen.client, client):
             if not found or <int>(seen.version - out.version) > 0:
@@ -106,7 +106,7 @@ cdef uint32_t flows_insert(flow_table *table, const fp_flow *flow, uint64_t hash
 
 cdef void flows_confirm_taught(flow_table *table, uint32_t slot) noexcept nogil:
     """A client datagram arrived on a flow that a transceiver had taught: from now on 60 s to live."""
-    table.slots[slot].state = FP_FLOW_confirmed
+    store_release_u8(&table.slots[slot].state, FP_FLOW_confirmed)
 
 
 cdef void flows_remove(flow_table *table, uint32_t slot) noexcept nogil:
@@ -114,12 +114,12 @@ cdef void flows_remove(flow_table *table, uint32_t slot) noexcept nogil:
 
     One byte changes, which no reader can see halved: that needs no seqlock.
     """
-    table.slots[slot].state = FP_FLOW_tombstone
+    store_release_u8(&table.slots[slot].state, FP_FLOW_tombstone)
     table.header.flows_count -= 1
     if table.slots[(slot + 1) & table.mask].state != FP_FLOW_empty:
         return
     while table.slots[slot].state == FP_FLOW_tombstone:
-        table.slots[slot].state = FP_FLOW_empty
+        store_release_u8(&table.slots[slot].state, FP_FLOW_empty)
         slot = (slot - 1) & table.mask
 
 

@@ -8,7 +8,8 @@ is 128 bits under a random key.
 from libc.stdint cimport int32_t
 
 from fastpath.atomic cimport (
-    fence_acquire, load_acquire_u32, load_relaxed_u32, store_relaxed_u32, store_release_u32)
+    fence_acquire, fence_release, load_acquire_u32, load_relaxed_u32, load_relaxed_u64, store_relaxed_u32,
+    store_relaxed_u64, store_release_u32)
 from fastpath.crash cimport FP_AT_route_doubled, FP_AT_route_filled, crash_point
 from fastpath.layout cimport FP_NONE, FP_ROUTE_EMPTY, FP_ROUTE_TOMBSTONE, fp_route
 
@@ -30,10 +31,12 @@ cdef uint32_t routes_lookup(const route_table *table, const uint64_t *hash, uint
         stored = load_acquire_u32(&route.backend)
         if stored == FP_ROUTE_EMPTY:
             return FP_NONE
-        if stored != FP_ROUTE_TOMBSTONE and route.hash[0] == hash[0] and route.hash[1] == hash[1]:
+        if (stored != FP_ROUTE_TOMBSTONE and load_relaxed_u64(&route.hash[0]) == hash[0]
+                and load_relaxed_u64(&route.hash[1]) == hash[1]):
             fence_acquire()
             if load_relaxed_u32(&route.backend) == stored and (
-                    route.used_s != 0 or <int32_t>(route.expires_s - now_s) > 0):
+                    load_relaxed_u32(&route.used_s) != 0
+                    or <int32_t>(load_relaxed_u32(&route.expires_s) - now_s) > 0):
                 backend[0] = stored - 2
                 return slot
         slot = (slot + 1) & table.mask
@@ -65,11 +68,12 @@ cdef int publish(route_table *table, const uint64_t *hash, uint32_t backend, uin
     for _probe in range(PROBES):
         route = &table.slots[slot]
         if route.backend <= FP_ROUTE_TOMBSTONE:
-            route.hash[0] = hash[0]
-            route.hash[1] = hash[1]
-            route.expires_s = expires_s
+            fence_release()         # whoever sees a new hash here sees that the slot had become free
+            store_relaxed_u64(&route.hash[0], hash[0])
+            store_relaxed_u64(&route.hash[1], hash[1])
+            store_relaxed_u32(&route.expires_s, expires_s)
             route.session = session
-            route.used_s = 0
+            store_relaxed_u32(&route.used_s, 0)
             crash_point(FP_AT_route_filled)
             store_release_u32(&route.backend, backend + 2)
             table.header.routes_count += 1

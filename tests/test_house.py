@@ -140,8 +140,8 @@ NOT_DATA_PLANE = {"link", "sabotage", "bump", "crash", "restore"}
 # Lines of logic: no blank lines, comments, docstrings, import lists, nor the declarations of C in layout and
 # linux. The design aimed at 2,500 lines; what is there is held, growth is refused. 320 of them are the tap of
 # a capture, with its filter and its hooks; 230 are what stands against floods and overload, 22 refuse regions
-# whose headers are damaged.
-DATA_PLANE_LINES_MAX = 4002
+# whose headers are damaged, 13 make atomic what threads share.
+DATA_PLANE_LINES_MAX = 4015
 DECLARATIONS = {"layout", "linux"}
 MODULE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 40

@@ -183,7 +183,7 @@ def _variables(kind: type[Config]) -> set[str]:
 def _syntax_error(file: Path, text: str, message: str) -> ConfigError:
     """tomllib knows the line; the key is what stands before the '=' there."""
     found = re.search(r"at line (\d+)", message)
-    lines = text.splitlines() or [""]
+    lines = text.removesuffix("\n").split("\n")  # as tomllib counts: splitlines knows more line ends
     line = min(int(found[1]) if found else len(lines), len(lines))
     key = re.match(r"\s*([A-Za-z0-9_.-]+)\s*=", lines[line - 1])
     return ConfigError(

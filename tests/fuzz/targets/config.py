@@ -62,7 +62,7 @@ def one_input(data: bytes) -> None:
         for each in (error, *error.others):
             assert each.hint, each
             assert "\n" not in str(each), each
-            assert 0 <= each.line <= data.count(b"\n") + 2, each
+            assert 0 <= each.line <= data.count(b"\n") + data.count(b"\r") + 2, each
         return
     printed = print_config(config)
     if '"redacted"' not in printed:

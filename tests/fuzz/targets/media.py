@@ -69,7 +69,15 @@ def check_rtcp(data: bytes) -> None:
     odd = any(len(packet.body) % 4 for packet in packets if isinstance(packet, rtcp.Unknown))
     odd |= any(len(packet.fci) % 4 for packet in packets if isinstance(packet, rtcp.Feedback))
     if not odd:  # padding within what is kept as it is
-        assert rtcp.parse_compound(rtcp.build_compound(packets)) == packets
+        again = rtcp.parse_compound(rtcp.build_compound(packets))
+        assert list(map(each_once, again)) == list(map(each_once, packets))
+
+
+def each_once(packet: rtcp.RtcpPacket) -> object:
+    """A NACK that names a number twice is built again so that it names it once."""
+    if isinstance(packet, rtcp.Nack):
+        return packet.sender_ssrc, packet.media_ssrc, set(packet.lost)
+    return packet
 
 
 def check_red(data: bytes) -> None:

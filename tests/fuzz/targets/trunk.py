@@ -54,7 +54,9 @@ class End:
             answer = self.relay.recv(2048)
             assert trunk.parse_header(answer).tagged == self.is_keyed
             (record,) = trunk.parse_records(answer[: -trunk.TAG_BYTES] if self.is_keyed else answer)
-            assert record == trunk.Record(trunk.build_control(pong), control=True)
+            assert isinstance(record, trunk.Record)
+            assert record.control
+            assert trunk.parse_control(record.payload) == pong
 
     def _as_the_twin(self, datagram: bytes) -> tuple[list[RawRecord], list[trunk.Pong]]:
         found: list[RawRecord] = []
