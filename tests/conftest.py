@@ -3,9 +3,14 @@
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 CI = bool(os.environ.get("FASTPATH_CI"))
+
+# No test depends on a time: a busy machine makes an example slow, not wrong.
+hypothesis.settings.register_profile("fastpath", deadline=None)
+hypothesis.settings.load_profile("fastpath")
 
 
 def pytest_report_header() -> str:

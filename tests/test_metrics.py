@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from pyfastpath.metrics import METRICS, RELAY_METRICS, document
 from tests.support.relay import running_relay
 
-LABELS = {"shard", "direction", "reason", "backend", "state", "hash", "version", "python"} | {
+LABELS = {"listener", "shard", "direction", "reason", "backend", "state", "hash", "version", "python"} | {
     "route",
     "status",
     "outcome",

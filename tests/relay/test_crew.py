@@ -13,6 +13,7 @@ from tests.support.rig import until
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_every_shard_has_one_worker(make_config: MakeConfig, count: int) -> None:
+    before = set(threading.enumerate())
     with Relay(make_config(shards="4", backends=["a=127.0.0.1:9"])) as relay:
         relay.call(lambda control: control.set_workers(count))
         rows = relay.call(lambda control: control.crew.rows())
@@ -21,7 +22,8 @@ def test_every_shard_has_one_worker(make_config: MakeConfig, count: int) -> None
         assert all(row["alive"] for row in rows)
         names = {thread.name for thread in threading.enumerate()}
         assert {f"worker-{number}" for number in range(count)} <= names
-    assert not {thread.name for thread in threading.enumerate() if thread.name.startswith("worker-")}
+    left = set(threading.enumerate()) - before
+    assert not {thread.name for thread in left if thread.name.startswith("worker-")}
 
 
 def test_workers_are_pinned_and_the_control_thread_is_not(make_config: MakeConfig) -> None:

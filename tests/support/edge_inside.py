@@ -103,10 +103,10 @@ def records(edge: Edge) -> dict[str, dict[str, Any]]:
 
 
 def engine(edge: Edge) -> int:
-    """The pid of the relay's engine, the one child of its keeper."""
+    """The pid of the relay's engine that serves: of its keeper's children the oldest, the other stands by."""
     keeper = edge.process("relay")
-    (child,) = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
-    return int(child)
+    serving, *_ = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+    return int(serving)
 
 
 def wait_until(done: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> float:

@@ -75,7 +75,7 @@ def test_too_many_plain_ports_for_the_limit_of_open_files(tmp_path, monkeypatch)
     monkeypatch.setattr(doctor.resource, "getrlimit", lambda _: (1024, 4096))
     (finding,) = found(config(tmp_path, plain_ports="4000", shards="2"), "open files")
     assert finding.level == "fail"
-    assert "LimitNOFILE=4260" in finding.fix  # 4000, a socket and a region for each of 2 shards, 256 spare
+    assert "LimitNOFILE=5028" in finding.fix  # 4000, a socket and a region for each of 2 shards, 1024 spare
     monkeypatch.setattr(doctor.resource, "getrlimit", lambda _: (1024, resource.RLIM_INFINITY))
     assert found(config(tmp_path, plain_ports="4000"), "open files")[0].level == "ok"
 

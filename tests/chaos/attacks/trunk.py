@@ -155,7 +155,7 @@ class Keyed:
         yield partial(signed, closed), ()  # of another's flow: read, and without effect
         yield partial(signed, trunk.Record(b"\xff\xff", control=True)), ()
         yield partial(signed, trunk.Record(MEDIA, NOBODY)), ("unknown_flow",)
-        yield partial(signed, trunk.Record(MEDIA, NOBODY, ingress=255, confirmed=True)), ("unknown_flow",)
+        yield partial(signed, trunk.Record(MEDIA, NOBODY, ingress=255, confirmed=True)), ("unknown_ingress",)
         yield partial(signed, trunk.Record(b"\x50", mallory.victim)), ("not_webrtc",)
         hidden = [trunk.Record(MEDIA, Endpoint(ip_address(each), 9)) for each in HIDDEN]
         yield partial(signed, *hidden), ("bad_record",) * len(HIDDEN)
