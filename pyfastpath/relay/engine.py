@@ -231,6 +231,8 @@ def serve(manifest: Manifest, keeper: KeeperEnd, export: int, log_handler: logs.
     opening, made = manifest.opening, None
     if export >= 0:
         made = imported(export, opening.memory.note)
+        # On trial the keeper has them; later nobody needs them, and what is open takes their memory.
+        orders.close_all((opening.memory.shared, *opening.memory.shards))
         opening = opening.over(made)
     become_writer(opening.memory)
     config, file, flags = configured(manifest), manifest.file, manifest.flags

@@ -3,6 +3,7 @@
 Real processes of real (copied) versions. On the debug build one of them has tables of another layout.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -83,6 +84,15 @@ def ended(relay: Relay) -> dict[str, Any]:
     return found
 
 
+def tables_open(pid: int) -> int:
+    """Descriptors of tables: memory of old ones is given back only when nobody has them open."""
+    found = 0
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a connection that has just ended
+            found += "memfd:fastpath-sha" in os.readlink(path)  # noqa: PTH115
+    return found
+
+
 def flows(relay: Relay) -> list[Any]:
     fixed = ("client", "backend", "upstream", "state", "class", "session")
     rows = ask(relay, "GET", "/v1/flows")["flows"]
@@ -95,6 +105,7 @@ def test_there_and_back(
 ) -> None:
     installed.version("2.0", layout=layout)
     before, old = flows(relay), ask(relay, "GET", "/v1/status")["pid"]
+    held = tables_open(old)
     for target in ("2.0", OLD):
         installed.switch(target)
         so_far = stand_by(relay)
@@ -102,6 +113,7 @@ def test_there_and_back(
         status = ask(relay, "GET", "/v1/status")
         assert status["version"] == target
         assert status["pid"] != old
+        assert tables_open(status["pid"]) == held
         assert flows(relay) == before
         for call in calls:
             call.exchange()
