@@ -1,15 +1,15 @@
 """Admission: how many new flows a network (/24 of IPv4, /56 of IPv6) may open, as token buckets.
 
 A /24 may be the front of a carrier's NAT, a /56 is what one subscriber gets: the limit stops a flood, not a
-crowd. The table has a fixed size, whoever asks: a network that has no bucket counts as one with a full bucket,
-so only what is full again may be forgotten freely. Four-way sets under a keyed hash; where all four are spent,
-the fullest makes room: a million networks can win one another back a few flows, but the one that floods stays
-known.
+crowd. The table has a fixed size, whoever asks: a network that has no bucket counts as one with a full
+bucket, so only what is full again may be forgotten freely. Four-way sets under a keyed hash; where all four
+are spent, the fullest makes room: a million networks can win one another back a few flows, but the one that
+floods stays known.
 """
 from fastpath.siphash cimport siphash13
 
 cdef enum:
-    FLOW = 1000                     # of the unit tokens are counted in: a rate per second is one per ms of them
+    FLOW = 1000                     # of the unit tokens are counted in: a rate per second is one per ms
     IPV4_OCTETS = 3                 # /24
     IPV6_OCTETS = 7                 # /56
 

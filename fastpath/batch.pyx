@@ -97,7 +97,7 @@ cdef void batch_ask_stamps(int fd, bint wanted) noexcept nogil:
 
 
 cdef void batch_queue(int fd, uint32_t *waiting_bytes, uint32_t *dropped) noexcept nogil:
-    """What waits in a socket's receive queue, and how many datagrams the kernel has dropped from it (SO_MEMINFO)."""
+    """What waits in a socket's receive queue, and how many datagrams the kernel dropped (SO_MEMINFO)."""
     cdef uint32_t info[SK_MEMINFO_VARS]
     cdef socklen_t length = sizeof(info)
     memset(info, 0, sizeof(info))
@@ -212,8 +212,8 @@ cdef void compose_segments(send_batch *batch, uint16_t segment_bytes) noexcept n
 cdef void batch_send(send_batch *batch, int fd) noexcept nogil:
     """Send every message of the batch and empty it; `outcome` holds 0 or the errno of each.
 
-    A full send buffer is waited for, once a batch, for 2 ms. A message that the kernel refuses twice is passed
-    over: the first refusal may be an earlier datagram's, an ICMP error pending on a connected socket.
+    A full send buffer is waited for, once a batch, for 2 ms. A message that the kernel refuses twice is
+    passed over: the first refusal may be an earlier datagram's, an ICMP error pending on a connected socket.
     """
     cdef uint32_t done = 0, tried_again = 0
     cdef bint waited = False

@@ -1,8 +1,9 @@
 # Beside the data plane: an engine that dies where a test tells it to.
 #
 # Only in builds with C asserts (debug, asan). FASTPATH_CRASH names a file that may appear at any time, with
-# "POINT COUNT" in it: whoever passes POINT next takes it away, and kills the engine (SIGKILL) when that point is
-# passed for the COUNTth time. In release every point is empty and the name of the variable is not in the binary.
+# "POINT COUNT" in it: whoever passes POINT next takes it away, and kills the engine (SIGKILL) when that point
+# is passed for the COUNTth time. In release every point is empty and the name of the variable is not in the
+# binary.
 cdef extern from *:
     """
     #define FP_CRASH_POINTS(X) \

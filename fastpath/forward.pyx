@@ -208,8 +208,8 @@ cdef uint32_t admit(shard_state *shard, const fp_datagram *datagram, const stun_
 
 
 cdef inline bint may_open(shard_state *shard, const fp_client *client, uint32_t now_ms) noexcept nogil:
-    """Has the client's network a new flow left? It has one less now. Who is refused asks again by himself: ICE
-    repeats its checks."""
+    """Has the client's network a new flow left? It has one less now. Who is refused asks again by himself:
+    ICE repeats its checks."""
     return admission_take(&shard.admission, shard.seed, &shard.settings.policy.admission, client, now_ms)
 
 

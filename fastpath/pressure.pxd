@@ -1,19 +1,19 @@
 # F1: how hard a worker is pressed: evidence in, level out. No clock, no socket.
 #
 # What waits in a socket's queue after a full batch is no overload yet: a burst, or what came while an engine
-# started, is worked off. Overload is a queue that does not empty and does not shrink either, or one that the
-# kernel has begun to drop from. Then the level rises by one step, and what it sheds (fastpath.shedding) should
-# make the queue shrink. Once the queues were empty for a while it falls again, step by step; a step that was
-# taken back too early returns sooner than it came.
+# started, is worked off. Overload is a queue that does not empty and does not shrink either, or one that
+# the kernel has begun to drop from. Then the level rises by one step, and what it sheds (fastpath.shedding)
+# should make the queue shrink. Once the queues were empty for a while it falls again, step by step; a step
+# that was taken back too early returns sooner than it came.
 #
 # What hurts live voice calls is shed only when the kernel drops: until then the receive buffer carries them.
-# And a live call is never shed in vain: when what is forwarded is but a small part of what comes (a flood that
-# is refused anyhow), shedding more of it would not help.
+# And a live call is never shed in vain: when what is forwarded is but a small part of what comes (a flood
+# that is refused anyhow), shedding more of it would not help.
 from libc.stdint cimport uint32_t, uint64_t
 
 cdef enum:
     SHED_NOTHING = 0
-    SHED_UNKNOWN = 1                # before it costs anything: media without a flow, and whoever knocks too often
+    SHED_UNKNOWN = 1                # before it costs anything: media without a flow, who knocks too often
     SHED_NEW = 2                    # whatever has no confirmed flow
     SHED_BULK = 3                   # media of flows of class bulk
     SHED_VIDEO = 4

@@ -1,10 +1,11 @@
 """Fresh tables filled with rows of an engine whose tables had another layout.
 
-Called by the control thread of the next engine, before any worker runs. Rows come in this build's structs; what
-they mean, and how those of another layout become them, is the caller's business (pyfastpath/relay/export.py).
+Called by the control thread of the next engine, before any worker runs. Rows come in this build's structs;
+what they mean, and how those of another layout become them, is the caller's business
+(pyfastpath/relay/export.py).
 What can be derived (chains, port holders, counts) is not restored: attaching makes it anew.
 """
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from fastpath.address cimport client_hash
 from fastpath.flows cimport flows_insert
@@ -34,9 +35,11 @@ def restore_flows(Shard shard not None, const unsigned char[::1] rows not None):
     """Insert flows with the versions they have. OverflowError: no room."""
     cdef uint32_t count = <uint32_t>(<size_t>rows.shape[0] // sizeof(fp_flow)), i
     cdef const fp_flow *flow
+    cdef uint64_t hash
     for i in range(count):
         flow = <const fp_flow *>&rows[i * sizeof(fp_flow)]
-        if flows_insert(&shard.state.flows, flow, client_hash(shard.state.seed, &flow.client), True) == FP_NONE:
+        hash = client_hash(shard.state.seed, &flow.client)
+        if flows_insert(&shard.state.flows, flow, hash, True) == FP_NONE:
             raise OverflowError(f"no room for flow {i} of {count}")
 
 

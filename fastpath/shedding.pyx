@@ -1,12 +1,12 @@
 """Overload: which media a worker under pressure does not forward, cheapest first.
 
-Unknown, new, bulk, video, every second RTCP, voice (fastpath.pressure). Each step sheds what the steps before it
-shed, too. STUN and DTLS of a confirmed flow are never shed: without its checks a call ends, without its handshake
-it never begins, and both are few. A class is the token's word. What a call of voice with data channels sends as RTP
-is voice; its data travel in DTLS.
+Unknown, new, bulk, video, every second RTCP, voice (fastpath.pressure). Each step sheds what the steps before
+it shed, too. STUN and DTLS of a confirmed flow are never shed: without its checks a call ends, without its
+handshake it never begins, and both are few. A class is the token's word. What a call of voice with data
+channels sends as RTP is voice; its data travel in DTLS.
 
-Only what comes from clients is shed. What backends send down has been paid for by them, comes in trunk bundles that
-cost a fraction of a client's datagram, and shrinks by itself with what goes up.
+Only what comes from clients is shed. What backends send down has been paid for by them, comes in trunk
+bundles that cost a fraction of a client's datagram, and shrinks by itself with what goes up.
 """
 from fastpath.flows cimport flows_lookup
 from fastpath.layout cimport (
@@ -38,8 +38,8 @@ cdef uint8_t shed_media(shard_state *shard, const fp_datagram *datagram, uint32_
 
 
 cdef inline uint8_t reason_to_shed(shard_state *shard, const fp_flow *flow, bint rtcp) noexcept nogil:
-    """Every second RTCP packet of the shard; RTCP intervals are random (RFC 3550), so no flow loses all. Voice by
-    flows, not by packets: half of the calls go on as they are, which is better than none of them."""
+    """Every second RTCP packet of the shard; RTCP intervals are random (RFC 3550), so no flow loses all.
+    Voice by flows, not by packets: half of the calls go on as they are, which is better than none of them."""
     if flow.traffic_class == FP_CLASS_bulk and shard.pressure >= SHED_BULK:
         return FP_DROP_shed_bulk
     if flow.traffic_class == FP_CLASS_video and shard.pressure >= SHED_VIDEO:
@@ -53,8 +53,8 @@ cdef inline uint8_t reason_to_shed(shard_state *shard, const fp_flow *flow, bint
 
 
 cdef inline bint may_search(shard_state *shard, uint32_t now_ms) noexcept nogil:
-    """A flow that moved here is found at a sibling by one of its first packets; a flood of strangers is not looked
-    for in every table of the relay."""
+    """A flow that moved here is found at a sibling by one of its first packets; a flood of strangers is not
+    looked for in every table of the relay."""
     if shard.siblings_count == 0:
         return False
     if shard.search_ms != now_ms:

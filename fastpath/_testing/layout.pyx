@@ -73,7 +73,8 @@ cdef extern from *:
     #define S(s) { #s, sizeof(s) }
     static const fp_constant_row fp_sizes[] = {
         S(fp_client), S(fp_endpoint), S(fp_ingress), S(fp_backend), S(fp_route), S(fp_shared_header),
-        S(fp_flow), S(fp_provisional), S(fp_transaction), S(fp_port), S(fp_trunk_link), S(fp_counters), S(fp_shard_header),
+        S(fp_flow), S(fp_provisional), S(fp_transaction), S(fp_port), S(fp_trunk_link), S(fp_counters),
+        S(fp_shard_header),
     };
     #undef S
     #define C(c) { #c, (size_t)(c) }

@@ -575,10 +575,12 @@ cdef class AdmissionTable:
                          sizeof(network)) & self.table.mask
 
     def take(self, tuple client not None, uint32_t flows_per_s, uint32_t burst, uint32_t now_ms):
+        cdef const uint8_t *seed
         cdef fp_client key = client_of(client)
         cdef admission_limit limit
         limit.flows_per_s, limit.burst = flows_per_s, burst
-        return bool(admission_take(&self.table, <const uint8_t *><const char *>self.seed, &limit, &key, now_ms))
+        seed = <const uint8_t *><const char *>self.seed
+        return bool(admission_take(&self.table, seed, &limit, &key, now_ms))
 
     def take_numbered(self, uint32_t count, uint32_t flows_per_s, uint32_t burst, uint32_t now_ms):
         """One flow for each of `count` networks 9.0.0/24, 9.0.1/24, ...; gives how many were admitted."""
