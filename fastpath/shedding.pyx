@@ -2,8 +2,8 @@
 
 Unknown, new, bulk, video, every second RTCP, voice (fastpath.pressure). Each step sheds what the steps before
 it shed, too. STUN and DTLS of a confirmed flow are never shed: without its checks a call ends, without its
-handshake it never begins, and both are few. A class is the token's word. What a call of class voice_data sends
-as RTP is voice; its data travel in DTLS.
+handshake it never begins, and both are few. A class is the token's word. What a call of class voice_data
+sends as RTP is voice; its data travel in DTLS.
 
 Only what comes from clients is shed. What backends send down has been paid for by them, comes in trunk
 bundles that cost a fraction of a client's datagram, and shrinks by itself with what goes up.
