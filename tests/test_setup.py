@@ -140,7 +140,7 @@ def test_one_broken_module_is_named_and_does_not_hide_the_others(tree):
 def test_an_unknown_profile_is_refused(tree):
     said = build(tree, "fast")
     assert said.returncode != 0
-    assert "release, debug, asan, fuzz, coverage" in said.stderr
+    assert "release, debug, asan, tsan, fuzz, coverage" in said.stderr
 
 
 # ---- the wheel --------------------------------------------------------------------------------------
