@@ -9,7 +9,7 @@ from fastpath.counters import DROP_REASONS
 
 from pyfastpath import cli, errors
 from pyfastpath.config import RelayConfig, TransceiverConfig
-from pyfastpath.relay import engine, fdstore, keeper
+from pyfastpath.relay import engine, fdstore, keeper, succession
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs" / "operations.md").read_text()
@@ -47,7 +47,7 @@ def test_every_exit_code_is_told():
     kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
     raised = {kind.exit_code for kind in kinds if issubclass(kind, errors.FastpathError)}
     listed = {int(code) for code in re.findall(r"(?:: |· )(\d)", cli.EXIT_CODES)}
-    assert told == raised | listed | {engine.WORKER_FAILED, keeper.NOT_STARTED, 130}
+    assert told == raised | listed | {engine.WORKER_FAILED, keeper.NOT_STARTED, succession.MISFIT, 130}
 
 
 def test_every_kind_of_error_is_told():

@@ -5,6 +5,7 @@ the workers read, and looks at tables that the workers write.
 """
 
 import logging
+import mmap
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -16,13 +17,14 @@ from typing import Any
 import msgspec
 from fastpath.backends import DOWN, DRAINING, PLAIN, TRUNK, UP
 from fastpath.settings import Settings
+from fastpath.shard import LayoutError as RegionError
 from fastpath.shard import Shard, Shared, link_shards
 from fastpath.sweep import sweep
 
 from pyfastpath import log as logs
 from pyfastpath.config import Backend, RelayConfig
 from pyfastpath.config.rules import mistakes
-from pyfastpath.errors import ConfigError, RouteError
+from pyfastpath.errors import ConfigError, LayoutError, RouteError
 from pyfastpath.relay import ingress, memory, sockets
 from pyfastpath.relay.backends import Registry, StoredEntry
 from pyfastpath.relay.commands import (
@@ -88,13 +90,7 @@ class Control:
         self.log_level = remembered.log_level or config.log_level
 
         self._memory = memory.map_region(opening.memory.shared)
-        self.shared = Shared(self._memory)
-        self.shared.raise_epoch(int(time.time()))
-        self.shards = [Shard(self.shared, memory.map_region(fd)) for fd in opening.memory.shards]
-        link_shards(self.shards)
-        with ThreadPoolExecutor(len(self.shards)) as each:  # at once: datagrams wait for this
-            for shard in self.shards:
-                each.submit(shard.adopt, monotonic_ms())
+        self.shared, self.shards = _attached(self._memory, opening.memory.shards)
         self.tables = Tables(self._memory, self.shards)
         self.settings = Settings()
         self.crew = Crew(self.settings, self.shards, opening.shards, pin=config.pin, failed=failed)
@@ -408,6 +404,23 @@ class Control:
         if not self.crew.is_whole():
             reasons.append("worker_ended")
         return reasons
+
+
+def _attached(region: mmap.mmap, shard_fds: tuple[int, ...]) -> tuple[Shared, list[Shard]]:
+    """The tables, mended after whoever wrote them last. region: the shared one.
+
+    LayoutError when they are another version's, or damaged.
+    """
+    try:
+        shared = Shared(region)
+        shards = [Shard(shared, memory.map_region(fd)) for fd in shard_fds]
+    except RegionError as error:
+        raise LayoutError(str(error)) from error
+    shared.raise_epoch(int(time.time()))
+    link_shards(shards)
+    with ThreadPoolExecutor(len(shards)) as each:  # at once: datagrams wait for this
+        list(each.map(lambda one: one.adopt(monotonic_ms()), shards))  # what fails in a thread fails here
+    return shared, shards
 
 
 def monotonic_ms() -> int:

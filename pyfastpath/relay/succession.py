@@ -32,6 +32,7 @@ START_S: Final = 60.0  # for one that goes on after a crash, from the word until
 GOODBYE_S: Final = 30.0  # for one that is not wanted any more, until it has ended
 RELEASE_S: Final = 15.0  # for the serving engine, to finish its batch and write its export
 TRIAL_S: Final = 30.0  # for a candidate, from the word until it forwards
+MISFIT: Final = 78  # the keeper's exit code when what is installed cannot go on; EX_CONFIG
 PROBATION_S: Final = 10.0  # so long the engine of the old version stands by after an upgrade
 
 
@@ -168,6 +169,12 @@ class Succession:
             done = [warning, *self._dismiss_standby(now_s)]
         elif number == self.standby:
             self._standby_deaths = 0
+        elif number == self.serving and layout != self.layout:
+            # It cannot go on, and no engine started from now on could: only a new keeper's tables fit.
+            text = (
+                f"version {version}, installed meanwhile, has tables of another layout, nobody else is left"
+            )
+            done = [Warn(f"{text}: flows are lost, the relay ends"), End(MISFIT)]
         return self._settled(done)
 
     def started(self, number: int, now_s: float, *, made: bool = False) -> list[Command]:

@@ -7,6 +7,7 @@ import pytest
 
 from pyfastpath.relay.succession import (
     GOODBYE_S,
+    MISFIT,
     PROBATION_S,
     RELEASE_S,
     START_S,
@@ -116,6 +117,26 @@ def test_a_standby_of_another_layout_is_sent_away_until_an_upgrade() -> None:
     assert relay.standby is None
     assert relay.died(3, 0, "exit code 0", 61) == []
     assert relay.deadline_s is None
+
+
+def test_one_of_another_layout_that_nobody_can_follow_ends_the_relay() -> None:
+    """Version 2.0 was installed without an upgrade, and then both engines of 1.0 died."""
+    relay = serving()
+    relay.died(1, -9, "SIGKILL", 60)
+    relay.started(2, 60)
+    relay.ready(3, 2, "2.0", 60)
+    assert without_warnings(relay.died(2, -9, "SIGKILL", 120)) == [Spawn(4), Word(4)]
+    warning, end = relay.ready(4, 2, "2.0", 120)
+    assert isinstance(warning, Warn)
+    assert "nobody else is left: flows are lost" in warning.text
+    assert end == End(MISFIT)
+
+
+def test_one_of_the_same_layout_goes_on_when_nobody_stands_by() -> None:
+    relay = serving()
+    relay.died(2, -9, "SIGKILL", 60)
+    assert without_warnings(relay.died(1, -9, "SIGKILL", 60)) == [Spawn(3), Word(3)]
+    assert relay.ready(3, 1, "2.0", 60) == []
 
 
 # ---- upgrades --------------------------------------------------------------------------------------
