@@ -38,10 +38,13 @@ class Drain(msgspec.Struct, frozen=True):
 
 def begun(old: Drain | None, now_s: float, *, notice_s: float = 0.0, wait_s: float | None = None) -> Drain:
     """An operator's drain. One that runs already refuses no later than it would have; the newest deadline
-    holds."""
+    holds. Without one, a process that was told to end keeps its own: it waits for nobody for ever."""
     refuses_s = now_s + notice_s if old is None else min(old.refuses_s, now_s + notice_s)
-    deadline_s = None if wait_s is None else now_s + wait_s
-    return Drain(refuses_s, deadline_s, old is not None and old.ends)
+    ends = old is not None and old.ends
+    deadline_s = old.deadline_s if old is not None and ends else None
+    if wait_s is not None:
+        deadline_s = now_s + wait_s
+    return Drain(refuses_s, deadline_s, ends)
 
 
 def ending(old: Drain | None, now_s: float, wait_s: float) -> Drain:

@@ -48,3 +48,4 @@ def test_who_was_told_to_end_refuses_now_and_keeps_the_earlier_deadline() -> Non
 def test_an_operators_order_does_not_spare_a_process_that_has_to_end() -> None:
     told = ending(None, 100.0, 30.0)
     assert begun(told, 110.0, wait_s=600.0) == Drain(100.0, 710.0, ends=True)
+    assert begun(told, 110.0) == told
