@@ -15,6 +15,13 @@ engine that stands by, of the old version, goes on.
 Whoever does not do in time what it was told is killed, and its death decides: a version that hangs must not
 leave the relay without an engine.
 
+Whoever stands by goes on at once, however short the life before was: while nobody serves, datagrams pile up
+in the kernel. What waits after short lives in a row is the start of another process, twice as long each time:
+up to a second after an engine that served, up to five after one that died before it did. Each life costs a
+process, so engines that die over and over, say of a datagram that each finds in the batch it takes over, do
+not eat the CPU. Such a loop ends with a version that survives: an upgrade may bring it at any time, in a
+pause too. Until then the relay goes on trying, and says so in the log each time.
+
 Events are methods; each gives the commands to carry out, in order. `deadline_s` says when `timer` is due.
 """
 
@@ -24,8 +31,9 @@ import signal
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-SHORT_LIFE_S: Final = 1.0
+SHORT_LIFE_S: Final = 1.0  # from when it forwards; a life that ends before is short in any case
 PAUSE_FIRST_S: Final = 0.1
+PAUSE_SERVED_MAX_S: Final = 1.0  # after engines that served: the next one will carry traffic for a while too
 PAUSE_MAX_S: Final = 5.0
 WARM_UP_S: Final = 30.0  # for one that is to wait, from its start until it is ready
 START_S: Final = 60.0  # for one that goes on after a crash, from the word until it forwards
@@ -138,7 +146,9 @@ class Succession:
         self._numbers = 0
         self._has_started = False
         self._began_s = 0.0
+        self._served_s: float | None = None  # since when the one with the word forwards
         self._short_lives = 0
+        self._unpaced_s = 0.0  # after short lives: no process is started before
         self._standby_deaths = 0
         self._stopping: signal.Signals | None = None
         self._untold: list[signal.Signals] = []  # came while nobody could hear them: for the next engine
@@ -187,7 +197,7 @@ class Succession:
         if upgrade is not None and is_candidate and self._needs_tables(upgrade) and not made:
             # Nobody else could ever go on over tables that the keeper does not have.
             return [Warn(f"the tables that engine {number} made did not arrive"), Kill(number)]
-        self._has_started = True
+        self._has_started, self._served_s = True, now_s
         self._due.pop(number, None)
         if upgrade is not None and is_candidate:
             self._upgrade = None
@@ -198,7 +208,7 @@ class Succession:
             else:
                 self._probation_s = now_s + PROBATION_S
         if self.standby is None and self._stopping is None:
-            self._spawn_s = now_s
+            self._spawn_s = max(now_s, self._unpaced_s)
             done += self.timer(now_s)
         return self._settled(done)
 
@@ -222,7 +232,7 @@ class Succession:
             self.standby = None
             self._standby_deaths += 1
             if self._stopping is None:
-                self._spawn_s = now_s + _pause_s(self._standby_deaths)
+                self._spawn_s = max(now_s + _pause_s(self._standby_deaths), self._unpaced_s)
             done: list[Command] = [Warn(f"the engine that stands by ended ({fate})")]
         elif number == self.serving:
             done = self._serving_died(code, fate, now_s)
@@ -251,8 +261,8 @@ class Succession:
         refusal = ""
         if self._stopping is not None:
             refusal = "the relay is stopping"
-        elif self.serving is None or not self._has_started:
-            refusal = "no engine serves: try again in a moment"
+        elif not self._has_started:
+            refusal = "no engine serves yet: try again in a moment"
         if refusal:
             return [Report(self.serving or 0, False, refusal)]
         self._numbers += 1
@@ -282,7 +292,7 @@ class Succession:
 
     def _serving_died(self, code: int, fate: str, now_s: float) -> list[Command]:
         upgrade, lived_s = self._upgrade, now_s - self._began_s
-        self.serving = None
+        served_s, self.serving = self._served_s, None
         if upgrade is not None and upgrade.phase != "warming":
             return self._died_in_upgrade(upgrade, fate, now_s)
         if code == 0 or self._stopping is signal.SIGINT:
@@ -290,9 +300,13 @@ class Succession:
         if not self._has_started and code > 0:
             return [End(code)]  # its log says why; another would fail in the same way
         warning = Warn(f"the engine ended ({fate}) after {lived_s:.1f} s: another goes on")
-        self._short_lives = self._short_lives + 1 if lived_s < SHORT_LIFE_S else 0
+        is_short = served_s is None or now_s - served_s < SHORT_LIFE_S
+        self._short_lives = self._short_lives + 1 if is_short else 0
         if self._short_lives > 1:
-            self._resume_s = now_s + _pause_s(self._short_lives - 1)
+            longest_s = PAUSE_MAX_S if served_s is None else PAUSE_SERVED_MAX_S
+            self._unpaced_s = now_s + _pause_s(self._short_lives - 1, longest_s)
+        if self.standby is None and now_s < self._unpaced_s:
+            self._resume_s, self._spawn_s = self._unpaced_s, None
             return [warning]
         return [warning, *self._go_on(now_s)]
 
@@ -332,7 +346,7 @@ class Succession:
         upgrade.phase = "trial"
         self._await_end(self.serving, now_s)
         self._due[upgrade.candidate] = now_s + TRIAL_S
-        self.serving, self._began_s = upgrade.candidate, now_s
+        self.serving, self._began_s, self._served_s = upgrade.candidate, now_s, None
         return [Word(upgrade.candidate, imports=imports), *self._told(upgrade.candidate)]
 
     def _failed(self, text: str, now_s: float) -> list[Command]:
@@ -352,7 +366,8 @@ class Succession:
             self._numbers += 1
             number = self._numbers
             done.append(Spawn(number, first=not self._has_started))
-        self.serving, self._began_s, self._probation_s = number, now_s, None
+        self.serving, self._began_s = number, now_s
+        self._served_s = self._probation_s = None
         self._due[number] = now_s + START_S
         return [*done, Word(number), *self._told(number)]
 
@@ -400,6 +415,6 @@ class Succession:
         return done
 
 
-def _pause_s(deaths: int) -> float:
-    """Engines that die at once, over and over, are given time."""
-    return min(PAUSE_MAX_S, PAUSE_FIRST_S * 2.0 ** (deaths - 1))
+def _pause_s(deaths: int, longest_s: float = PAUSE_MAX_S) -> float:
+    """Before another process is started, when so many have died young in a row."""
+    return min(longest_s, PAUSE_FIRST_S * 2.0 ** min(deaths - 1, 10))

@@ -2,14 +2,17 @@
 
 import random
 import signal
+from itertools import pairwise
 
 import pytest
 
 from pyfastpath.relay.succession import (
     GOODBYE_S,
     MISFIT,
+    PAUSE_SERVED_MAX_S,
     PROBATION_S,
     RELEASE_S,
+    SHORT_LIFE_S,
     START_S,
     TRIAL_S,
     WARM_UP_S,
@@ -76,9 +79,38 @@ def test_an_engine_that_dies_while_it_drains_is_followed_by_one_that_drains_on()
     assert relay.died(2, -9, "SIGKILL", 62) == [End(0)]  # the second SIGTERM means now
 
 
-def test_short_lives_in_a_row_cost_ever_longer_pauses() -> None:
+def test_one_that_stands_by_goes_on_at_once_however_short_the_lives_were() -> None:
+    """Only the start of the one after it waits, ever longer."""
+    relay, now, waited = serving(), 100.0, []
+    assert without_warnings(relay.died(1, -9, "SIGKILL", now)) == [Word(2)]
+    for number in range(2, 8):
+        spawned = relay.started(number, now)
+        if not spawned:
+            assert relay.deadline_s is not None
+            waited.append(round(relay.deadline_s - now, 3))
+            assert relay.timer(relay.deadline_s - 0.001) == []
+            spawned = relay.timer(relay.deadline_s)
+        assert spawned == [Spawn(number + 1)]
+        now += 0.9 * SHORT_LIFE_S
+        assert relay.ready(number + 1, 1, "1.0", now) == []
+        assert without_warnings(relay.died(number, -9, "SIGKILL", now)) == [Word(number + 1)]
+    assert waited == [0.1, 0.2, 0.4, 0.8]
+
+
+def test_after_a_long_life_nothing_waits() -> None:
+    relay = pausing()
+    assert relay.timer(0.7) == [Spawn(3), Word(3)]
+    assert relay.started(3, 1) == [Spawn(4)]
+    assert without_warnings(relay.died(3, -9, "SIGKILL", 1 + SHORT_LIFE_S)) == [Word(4)]
+    assert relay.started(4, 1 + SHORT_LIFE_S) == [Spawn(5)]
+
+
+def test_engines_that_die_before_they_serve_come_ever_more_slowly() -> None:
+    """Of a datagram in the batch that each takes over, say: no loop eats the CPU."""
     relay, now, pauses = serving(), 100.0, []
-    for number in range(1, 9):
+    assert without_warnings(relay.died(1, -11, "SIGSEGV", now)) == [Word(2)]  # had served for long
+    for number in range(2, 12):
+        now += 3 * SHORT_LIFE_S  # however long it took to get there
         done = without_warnings(relay.died(number, -11, "SIGSEGV", now))
         if not done:
             assert relay.serving is None
@@ -86,18 +118,39 @@ def test_short_lives_in_a_row_cost_ever_longer_pauses() -> None:
             pauses.append(round(relay.deadline_s - now, 3))
             now = relay.deadline_s
             done = relay.timer(now)
-        assert done == [Word(number + 1)]
-        assert relay.started(number + 1, now) == [Spawn(number + 2)]
-    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2]
+        assert done == [Spawn(number + 1), Word(number + 1)]
+        assert relay.standby is None
+    assert pauses == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+
+
+def test_engines_that_die_as_soon_as_they_serve_do_not_eat_the_cpu() -> None:
+    """In each pause two processes are started: one that goes on, one that stands by."""
+    relay, now, starts = serving(), 100.0, []
+    for _ in range(200):
+        assert relay.serving is not None
+        done = without_warnings(relay.died(relay.serving, -11, "SIGSEGV", now))
+        if not done:
+            assert relay.deadline_s is not None
+            now = relay.deadline_s
+            done = relay.timer(now)
+        assert Word(relay.serving) in done
+        done += relay.started(relay.serving, now)
+        starts += [now for command in done if isinstance(command, Spawn)]
+    steady_s = starts[20::2]
+    assert all(after - before >= PAUSE_SERVED_MAX_S for before, after in pairwise(steady_s))
 
 
 def test_a_signal_to_end_during_a_pause_ends_the_relay() -> None:
-    relay = serving()
-    for number in (1, 2):
-        relay.died(number, -11, "SIGSEGV", 0.5)
-        relay.started(number + 1, 0.5)
-    assert relay.serving is None or relay.died(relay.serving, -11, "SIGSEGV", 0.6)
-    assert relay.signalled(signal.SIGTERM) == [End(0)]
+    assert pausing().signalled(signal.SIGTERM) == [End(0)]
+
+
+def test_an_upgrade_in_a_pause_ends_it() -> None:
+    """What every engine of this version dies of, another one may survive."""
+    relay = pausing()
+    assert relay.upgrade(0.65) == [Spawn(3)]
+    assert relay.ready(3, 1, "2.0", 0.66) == [Word(3)]
+    assert relay.timer(0.7) == []
+    assert relay.started(3, 0.8) == [Report(3, True, "version 2.0 serves"), Spawn(4)]
 
 
 def test_one_that_stands_by_and_dies_is_replaced_after_a_pause() -> None:
@@ -267,18 +320,17 @@ def test_a_reload_or_a_drain_that_nobody_can_hear_waits_for_the_next_engine() ->
     assert relay.signalled(signal.SIGHUP) == [Tell(3, signal.SIGHUP)]
     relay = pausing()
     assert relay.signalled(signal.SIGHUP) == []
-    assert relay.timer(1) == [Word(3), Tell(3, signal.SIGHUP)]
+    assert relay.timer(1) == [Spawn(3), Word(3), Tell(3, signal.SIGHUP)]
 
 
 # ---- engines that hang -----------------------------------------------------------------------------
 
 
 def pausing() -> Succession:
-    """Nobody serves: two engines have died young. 3 stands by."""
+    """Nobody serves or stands by until second 0.7: 1 has died young, 2 before it served."""
     relay = serving()
-    relay.died(1, -11, "SIGSEGV", 0.5)
-    assert relay.started(2, 0.5) == [Spawn(3)]
-    relay.died(2, -11, "SIGSEGV", 0.6)
+    assert without_warnings(relay.died(1, -11, "SIGSEGV", 0.5)) == [Word(2)]
+    assert without_warnings(relay.died(2, -11, "SIGSEGV", 0.6)) == []
     assert relay.serving is None
     return relay
 
@@ -312,30 +364,32 @@ def test_one_that_is_not_wanted_and_does_not_end_is_killed() -> None:
     assert relay.deadline_s is None
 
 
-def test_a_candidate_that_gets_ready_while_nobody_serves_takes_over() -> None:
+def warming_in_a_pause() -> Succession:
+    """As `pausing`, and 3, asked for before, gets ready."""
     relay = serving()
     relay.upgrade(0.4)
     relay.died(1, -11, "SIGSEGV", 0.5)
-    assert relay.started(2, 0.5) == [Spawn(4)]
     relay.died(2, -11, "SIGSEGV", 0.6)
     assert relay.serving is None
-    assert relay.ready(3, 1, "2.0", 0.7) == [Word(3)]
-    assert relay.started(3, 0.8)[0] == Report(3, True, "version 2.0 serves")
+    return relay
+
+
+def test_a_candidate_that_gets_ready_while_nobody_serves_takes_over() -> None:
+    relay = warming_in_a_pause()
+    assert relay.ready(3, 1, "2.0", 0.65) == [Word(3)]
+    assert relay.started(3, 0.8) == [Report(3, True, "version 2.0 serves"), Spawn(4)]
+    relay.ready(4, 1, "2.0", 0.9)
     assert relay.timer(20)  # the end of the probation: the pause is forgotten
     assert relay.serving == 3
 
 
 def test_a_candidate_of_another_layout_needs_one_that_serves() -> None:
-    relay = serving()
-    relay.upgrade(0.4)
-    relay.died(1, -11, "SIGSEGV", 0.5)
-    relay.started(2, 0.5)
-    relay.died(2, -11, "SIGSEGV", 0.6)
+    relay = warming_in_a_pause()
     dismissed, report = relay.ready(3, 2, "2.0", 0.65)
     assert dismissed == Dismiss(3)
     assert isinstance(report, Report)
     assert not report.done
-    assert relay.timer(relay.deadline_s or 0)[0] == Word(4)
+    assert relay.timer(relay.deadline_s or 0) == [Spawn(4), Word(4)]
 
 
 def test_tables_that_do_not_arrive_are_nobodys() -> None:

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Final
 from unittest.mock import patch
 
-from pyfastpath.relay.succession import SHORT_LIFE_S
 from pyfastpath.tools.own_relay import OwnRelayError, environment_of
 from pyfastpath.wire.stun import build_binding_request
 from tests.chaos.outcome import CannotRunError, Outcome
@@ -58,8 +57,7 @@ def _killed(directory: Path, scale: Scale, upstream: Upstream) -> Outcome:
         rig.load_start()
         for _ in range(kills):
             _when_another_stands_by(rig)
-            # At any moment of a batch. In full beyond a short life: after several of those the keeper pauses.
-            time.sleep(chance.uniform(0.0, 0.05) + (SHORT_LIFE_S if scale.is_full else 0.0))
+            time.sleep(chance.uniform(0.0, 0.05))  # at any moment of a batch
             rig.mark()
             os.kill(rig.engine_pid(), signal.SIGKILL)
             rig.arrives_again()
