@@ -16,12 +16,13 @@ import pytest
 
 from pyfastpath.tools.ports import free_port
 from tests.support.line import BOTH, Books, Burst, Line, Way
+from tests.support.namespace import entered
 from tests.support.player import PlainBackend
 from tests.support.relay import Relay, running_relay
 from tests.support.require import require
 from tests.support.rig import udp, until
 from tests.support.trunk_backend import TrunkBackend, relay_ends
-from tests.support.wire import FAR, NEAR, Cable, cable, entered
+from tests.support.wire import FAR, NEAR, Cable, cable
 
 MODES = ("plain", "trunk")
 COUNT = 8

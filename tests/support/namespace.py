@@ -1,16 +1,19 @@
-"""A network of a test's own: a namespace with one address that is not loopback, and nothing beyond it.
+"""Networks of a test's own: with a loopback alone, or with one more address; nothing beyond.
 
 Firefox offers no candidate on 127.0.0.1, and none at all where there is no default route. Both ends of the
 veth pair stay inside; datagrams to the own address never leave it.
 """
 
+import ctypes
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 ADDRESS = "10.77.0.1"
+CLONE_NEWNET = 0x40000000
 
 
 @dataclass(frozen=True)
@@ -28,20 +31,44 @@ class Namespace:
 @contextmanager
 def network_namespace() -> Iterator[Namespace]:
     """A new namespace, removed at the end. Needs root and iproute2."""
-    namespace = Namespace(f"fastpath-{os.getpid()}")
-    _ip("netns", "add", namespace.name)
-    try:
-        inside = ("-n", namespace.name)
-        _ip(*inside, "link", "set", "lo", "up")
-        _ip(*inside, "link", "add", "here", "type", "veth", "peer", "name", "there")
-        _ip(*inside, "address", "add", f"{namespace.address}/24", "dev", "here")
+    with namespace(f"fastpath-{os.getpid()}") as name:
+        inside = ("-n", name)
+        ip(*inside, "link", "add", "here", "type", "veth", "peer", "name", "there")
+        ip(*inside, "address", "add", f"{ADDRESS}/24", "dev", "here")
         for end in ("here", "there"):
-            _ip(*inside, "link", "set", end, "up")
-        _ip(*inside, "route", "add", "default", "dev", "here")
-        yield namespace
+            ip(*inside, "link", "set", end, "up")
+        ip(*inside, "route", "add", "default", "dev", "here")
+        yield Namespace(name)
+
+
+@contextmanager
+def namespace(name: str) -> Iterator[str]:
+    """A network namespace with a loopback, removed at the end. Needs root and iproute2."""
+    ip("netns", "add", name)
+    try:
+        ip("-n", name, "link", "set", "lo", "up")
+        yield name
     finally:
-        _ip("netns", "delete", namespace.name)
+        ip("netns", "delete", name)
 
 
-def _ip(*arguments: str) -> None:
+@contextmanager
+def entered(name: str) -> Iterator[None]:
+    """This thread, and the processes it starts, are inside; sockets made here stay there."""
+    with Path("/proc/thread-self/ns/net").open() as home, Path(f"/run/netns/{name}").open() as there:
+        _set_namespace(there.fileno())
+        try:
+            yield
+        finally:
+            _set_namespace(home.fileno())
+
+
+def _set_namespace(fd: int) -> None:
+    """setns(2), which Python has from 3.12 on."""
+    if ctypes.CDLL(None, use_errno=True).setns(fd, CLONE_NEWNET) != 0:
+        raise OSError(ctypes.get_errno(), "setns")
+
+
+def ip(*arguments: str) -> None:
+    """One call of iproute2, which must succeed."""
     subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=10)

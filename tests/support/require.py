@@ -42,14 +42,17 @@ def _root() -> str | None:
 
 
 @functools.cache
-def _namespaces() -> str | None:
+def can_make_namespaces() -> bool:
     """A network namespace can be made and its loopback raised."""
     command = ["unshare", "--net", "ip", "link", "set", "lo", "up"]
     try:
-        made = subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
+        return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
-        made = False
-    return "namespaces" if made else None
+        return False
+
+
+def _namespaces() -> str | None:
+    return "namespaces" if can_make_namespaces() else None
 
 
 RIGHTS: dict[str, tuple[Callable[[], str | None], str]] = {

@@ -23,6 +23,7 @@ LOOPBACK: Final = ("127.0.0.1", 0)
 TURN_GAP_NS: Final = 1_000_000_000  # between the turns of a loop
 PUBLISHED_S: Final = 0.3  # a relay's counters are this much behind at most
 FAULTS_MAX: Final = 1000
+GIVE_UP_MS: Final = 3000  # a busy machine, as CI has them, may keep a relay from its CPU for a second
 COUNTED: Final = ("unroutable", "moved", "timed", "held_back", "starved", "blocked")  # as the player does
 RING_BYTES: Final = 64 << 20
 BYTES_A_ROLE: Final = 8192  # of the ring: some STUN messages of every session's own
@@ -132,6 +133,7 @@ def _cast_player(wishes: Wishes, cast: Cast, ends: list[Any], target: Target, st
         speed=wishes.speed,
         first_source=wishes.source,
         ring_bytes=max(RING_BYTES, BYTES_A_ROLE * len(cast.roles)),
+        give_up_ms=GIVE_UP_MS,
         findings_max=FAULTS_MAX,
     )
     stack.callback(player.close)
