@@ -9,7 +9,6 @@ import logging
 import os
 import selectors
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Final
@@ -44,7 +43,6 @@ from pyfastpath.relay.succession import (
 log = logging.getLogger("pyfastpath.keeper")
 
 NOT_STARTED: Final = 71  # in place of an engine's exit code; EX_OSERR
-LAST_WAIT_S: Final = 5.0  # at the end, for engines that wait
 MANAGER_PATIENCE_S: Final = 5.0  # for a service manager that is slow to read: descriptors must not be lost
 AWAITED: Final = {
     signal.SIGTERM,
@@ -148,13 +146,9 @@ class Keeper:
         """End what still waits, and close everything."""
         for child in self._children.values():
             child.close()
-        deadline_s = time.monotonic() + LAST_WAIT_S
+            child.process.kill()  # none of them serves, and one may still be importing
         for child in self._children.values():
-            try:
-                child.process.wait(max(0.0, deadline_s - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
+            child.process.wait()
         self._selector.close()
         self._opening.close()
 
