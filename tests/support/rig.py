@@ -54,7 +54,7 @@ def now_ms() -> int:
     return int(time.monotonic() * 1000) & 0xFFFFFFFF
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 5.0) -> None:
+def until(condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
     """Wait for a condition; AssertionError says what did not come true."""
     deadline = time.monotonic() + seconds
     while not condition():
