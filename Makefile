@@ -2,13 +2,16 @@
 SHELL      := /bin/sh
 PYTHON     ?= python3
 PY         := .venv/bin/python
-# Three files at once on two CPUs: half of the suite is calls in real time, which wait more than they work.
-PYTEST     := $(PY) -m pytest -q --durations=10 -n 3 --dist loadfile
+# Three files at once on two CPUs: half of the suite is calls in real time, which wait more than they work. In
+# the order of the tree (xdist would begin with the files of most tests): the long calls of chaos and e2e come
+# early, and at the end there are many short files to share.
+PYTEST     := $(PY) -m pytest -q --durations=10 -n 3 --dist loadfile --no-loadscope-reorder
 LOCK       := flock .build.lock
 JOBS       := $(shell nproc 2>/dev/null || echo 2)
 DATA_PLANE := $(shell find fastpath -name '*.pyx' -o -name '*.pxd' -o -name '*.h' -o -name '*.py')
 # The suite of the data plane: it runs again on the build with all checks on, its own tests under the sanitizers too.
-DATA_TESTS := $(wildcard tests/fastpath tests/model tests/path)
+# The longest files first.
+DATA_TESTS := $(wildcard tests/path tests/model tests/fastpath)
 # PYTHONSAFEPATH: without it `python -m` puts the tree, and its release build, before PYTHONPATH.
 PROFILED    = FASTPATH_PROFILE=$(1) PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/$(1)/lib:$(CURDIR)
 # As variables: ONCE=1, RELAY_PORT=, PAGE_PORT=, HEALTH_PORT=; anything else as UP="--agent echo".
