@@ -284,14 +284,14 @@ def test_sigterm_waits_for_live_flows_and_a_second_one_does_not(relay: Relay, se
         call.exchange()
         assert relay.process.poll() is None
         relay.process.send_signal(signal.SIGTERM)
-        assert relay.process.wait(10) == 0
+        assert relay.process.wait(30) == 0
     assert not relay.admin.exists()
 
 
 def test_sigterm_without_flows_ends_at_once(relay: Relay) -> None:
     engine = engine_of(relay)
     relay.process.send_signal(signal.SIGTERM)
-    assert relay.process.wait(10) == 0
+    assert relay.process.wait(30) == 0
     assert is_gone(engine)
 
 
@@ -302,7 +302,7 @@ def test_the_drain_deadline_ends_it(tmp_path: Path, server: socket.socket) -> No
         with PlainCall(relay.listen, server, "ufrag1") as call:
             call.confirm()
             relay.process.send_signal(signal.SIGTERM)
-            assert relay.process.wait(10) == 0
+            assert relay.process.wait(30) == 0
         assert log_says(relay, "drain deadline passed with 1 live flows")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pyfastpath.tools.capture import Blocks
 
-ENDED_S = 10
+ENDED_S = 30
 
 
 class Capturing:

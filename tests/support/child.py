@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-STOP_TIMEOUT_S = 10
+STOP_TIMEOUT_S = 30
 
 
 @contextmanager

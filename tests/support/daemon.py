@@ -14,8 +14,8 @@ from urllib.request import urlopen
 from pyfastpath.tools.edge import toml_of
 from pyfastpath.tools.ports import free_port
 
-READY_TIMEOUT_S = 20
-STOP_TIMEOUT_S = 10
+READY_TIMEOUT_S = 60
+STOP_TIMEOUT_S = 30
 
 
 @contextmanager

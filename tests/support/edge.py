@@ -20,7 +20,7 @@ from tests.support.child import running_child
 
 START_TIMEOUT_S = 60  # it calls itself before it says that it is ready
 HEALTH_PORTS = 8  # a row of them: relay, gateway, transceivers
-STOP_TIMEOUT_S = 10
+STOP_TIMEOUT_S = 30
 LAST_LINE = "Ctrl-C stops everything."
 
 

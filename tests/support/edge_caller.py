@@ -27,7 +27,7 @@ CALLS = "/v1/realtime/calls?model=echo"
 WHIP = "/whip?model=echo"
 SDP = {"Content-Type": "application/sdp"}
 RESTART = {"Content-Type": "application/trickle-ice-sdpfrag", "If-Match": "*"}
-TIMEOUT_S = 15
+TIMEOUT_S = 30
 TURN_S = 0.005
 FRAME_S = 0.02
 CHECK_EVERY_S = 1.0

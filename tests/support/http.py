@@ -9,7 +9,7 @@ from typing import Any
 
 class _Unix(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("relay", timeout=10)
+        super().__init__("relay", timeout=30)
         self._path = path
 
     def connect(self) -> None:
@@ -22,7 +22,7 @@ def request(
     where: Path | str, method: str, target: str, body: object = b"", headers: dict[str, str] | None = None
 ) -> tuple[int, bytes, http.client.HTTPMessage]:
     """(status, body, headers). where: a socket's path, or ip:port. A body that is not bytes goes as JSON."""
-    connection = _Unix(where) if isinstance(where, Path) else http.client.HTTPConnection(where, timeout=10)
+    connection = _Unix(where) if isinstance(where, Path) else http.client.HTTPConnection(where, timeout=30)
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     try:
         connection.request(method, target, data, headers or {})

@@ -10,11 +10,11 @@ from pyfastpath.wire.stun import build_binding_request, build_message
 Address = tuple[str, int]
 
 SUCCESS = 0x0101
-TIMEOUT_S = 5.0
+TIMEOUT_S = 20.0
 
 
 def udp_end(host: str = "127.0.0.1") -> socket.socket:
-    """A UDP socket on a port of its own whose receive fails after five seconds."""
+    """A UDP socket on a port of its own whose receive fails after twenty seconds."""
     end = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
     end.settimeout(TIMEOUT_S)
     end.bind((host, 0))

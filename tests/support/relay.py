@@ -25,8 +25,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from pyfastpath.tools.ports import free_port
 from tests.support import http
 
-READY_TIMEOUT_S = 20  # generous: a sanitizer build on a busy machine starts slowly
-STOP_TIMEOUT_S = 10
+READY_TIMEOUT_S = 60  # generous: a sanitizer build on a busy machine starts slowly
+STOP_TIMEOUT_S = 30
 PUBLISH_S = 0.3  # workers publish counters once a batch or when idle: a scrape may be this much behind
 LOG_TAIL_BYTES = 4000
 

@@ -29,7 +29,7 @@ from pyfastpath.types import Endpoint as Address
 from tests.support.rtc_client import RtcClient, certificate
 
 LOOPBACK = Address.parse("127.0.0.1:0")
-TIMEOUT_S = 10
+TIMEOUT_S = 30
 FRAME_S = 0.02
 BURST = 64  # datagrams at once: what any socket's buffer holds
 

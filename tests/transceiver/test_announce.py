@@ -26,7 +26,7 @@ from tests.support import http, relay
 from tests.support.transceiver import LOOPBACK, open_endpoint
 
 KEY = bytes(range(16))
-TIMEOUT_S = 15
+TIMEOUT_S = 30
 
 
 def member() -> Member:

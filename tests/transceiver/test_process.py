@@ -30,7 +30,7 @@ from pyfastpath.transceiver.starts import Start
 from tests.support import http
 from tests.support.rtc_client import RtcClient
 
-TIMEOUT_S = 20
+TIMEOUT_S = 60
 SID = "00000001a"
 
 
