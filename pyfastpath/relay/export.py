@@ -9,6 +9,7 @@ the next one has not started any.
 import mmap
 import os
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, Final
 
@@ -25,6 +26,11 @@ Rows = NDArray[np.void]
 Arrays = Mapping[str, NDArray[Any]]
 
 FORMAT: Final = 1
+DAMAGED: Final = (
+    ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError,
+    ValueError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What zipfile and numpy raise for bytes that are no export, and we for rows that do not fit."""
 NAMES: Final = {"dropped": [name for name, _ in DROP_REASONS], "decisions": [name for name, _ in DECISIONS]}
 
 
@@ -84,7 +90,7 @@ def read_export(file: BinaryIO, note: int) -> memory.MemoryFds:
                     f"the export has format {found}, this version reads {FORMAT}.", "Upgrade further."
                 )
             return _restored(arrays, note)
-    except (ValueError, KeyError, OSError, EOFError, OverflowError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise LayoutError(f"the export cannot be read: {error}.", "The old version goes on.") from error
 
 
@@ -97,7 +103,9 @@ def _restored(arrays: Arrays, note: int) -> memory.MemoryFds:
         new = np.frombuffer(region, layout.SHARED_HEADER, 1)
         for name in ("flow_version", "ingress"):
             new[name] = _converted(arrays["shared.header"], layout.SHARED_HEADER)[name]
+        _demand("listener", new["ingress"]["listener"], below=layout.LISTENERS)
         backends = _converted(arrays["shared.backends"], layout.BACKEND)
+        _demand("parent", backends["parent"], below=layout.BACKENDS)
         _backends(region)[arrays["shared.backends.index"]] = backends
         shared = Shared(region)
         slots = _restore_routes(shared, arrays)
@@ -133,22 +141,29 @@ def _restore_routes(shared: Shared, arrays: Arrays) -> NDArray[np.uint32]:
     old = arrays["shared.routes.index"]
     slots = np.full(int(arrays["shared.header"]["routes_capacity"][0]) + 1, layout.NONE, np.uint32)
     rows = _converted(arrays["shared.routes"], layout.ROUTE)
+    _demand("backend", rows["backend"], below=2 + len(_backends(shared.memory)))
     slots[old] = np.frombuffer(restore_routes(shared, _bytes(rows)), np.uint32)
     return slots
 
 
 def _restore_shard(prefix: str, shard: Shard, arrays: Arrays, slots: NDArray[np.uint32]) -> None:
+    backends = len(_backends(shard.shared.memory))
     flows = _converted(arrays[prefix + "flows"], layout.FLOW)
+    _demand("backend", flows["backend"], below=backends)
     flows["sequence"] = 0
     flows["route"] = _moved(flows["route"], slots)
     restore_flows(shard, _bytes(flows))
     provisional = _converted(arrays[prefix + "provisional"], layout.PROVISIONAL)
+    _demand("backend", provisional["backend"], below=backends)
     provisional["route"] = _moved(provisional["route"], slots)
     provisional = np.sort(provisional, order="born")  # at most as many as fit: the ring is as large as it was
     _table(shard.memory, layout.PROVISIONAL, "provisional")[: len(provisional)] = provisional
     transactions = _converted(arrays[prefix + "transactions"], layout.TRANSACTION)
     restore_transactions(shard, _bytes(transactions))
-    restore_resting_ports(shard, _bytes(_converted(arrays[prefix + "ports"], layout.PORT)))
+    ports = _converted(arrays[prefix + "ports"], layout.PORT)
+    _demand("backend", ports["backend"], below=backends)
+    _demand("port", ports["port"], below=layout.NO_PORT)
+    restore_resting_ports(shard, _bytes(ports))
     _one(shard.memory, layout.TRUNK_LINK, "links", layout.BACKENDS)[:] = _converted(
         arrays[prefix + "links"], layout.TRUNK_LINK
     )
@@ -166,6 +181,12 @@ def _counters(old: Rows, arrays: Arrays) -> Rows:
         for place, name in enumerate(arrays[f"names.{kind}"].tolist()):
             new[kind][..., names.index(name) if name in names else 0] += old[kind][..., place]
     return new
+
+
+def _demand(field: str, values: NDArray[Any], *, below: int) -> None:
+    """ValueError when an index leads out of its table: the data plane believes what a slot says."""
+    if values.size and int(values.max()) >= below:
+        raise ValueError(f"{field} {int(values.max())} where less than {below} is possible")
 
 
 def _moved(routes: NDArray[np.uint32], slots: NDArray[np.uint32]) -> NDArray[np.uint32]:

@@ -5,6 +5,7 @@ import io
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,17 @@ async def released(engine: Engine, task: "asyncio.Task[int]") -> int:
     engine.let_go(orders.Release(export=True))
     assert await task == 0
     return exported(engine.control)
+
+
+def saved(arrays: dict[str, Any]) -> io.BytesIO:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    file.seek(0)
+    return file
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def install(engine: Engine, ufrag: str) -> None:
@@ -141,10 +153,7 @@ async def test_another_layout_and_other_reasons(opening: Opening, config: RelayC
     row["dropped"][0, reasons.index("of_old")] = 7
     row["received"][0] = 12
     arrays["names.dropped"] = np.array(reasons)
-    again = io.BytesIO()
-    np.savez(again, **arrays)
-    again.seek(0)
-    made = read_export(again, opening.memory.note)
+    made = read_export(saved(arrays), opening.memory.note)
     engine, task = await running(opening.over(made), config)
     assert engine.control.shared.routes.lookup(b"ufrag0") is not None
     row = engine.control.tables.counters()[0]
@@ -174,9 +183,37 @@ async def test_what_is_no_export_is_refused(
         read_export(io.BytesIO(damage(data)), opening.memory.note)
 
 
+async def test_what_does_not_fit_is_refused_in_one_sentence(opening: Opening, config: RelayConfig) -> None:
+    """An index that leads out of its table would be followed; what is missing must not be a traceback."""
+    engine, task = await running(opening, config)
+    install(engine, "ufrag0")
+    with os.fdopen(await released(engine, task), "rb") as file:
+        file.seek(0)
+        whole = dict(np.load(file))
+    row = {name: np.zeros(1, whole[f"0.{name}"].dtype) for name in ("flows", "provisional", "ports")}
+    damages: list[tuple[str, Any, str]] = []
+    for name, rows in row.items():
+        rows["backend"] = 1 << 20
+        damages.append((f"0.{name}", rows, "backend 1048576 where less than"))
+    for name, field, said in (
+        ("shared.routes", "backend", "backend 4294967295 where less than"),
+        ("shared.backends", "parent", "parent 4294967295 where less than 256"),
+        ("shared.header", "shards", "cannot be read"),
+    ):
+        damages.append((name, whole[name].copy(), said))
+        damages[-1][1][field] = layout.NONE
+    damages += [
+        ("shared.routes.index", whole["shared.routes.index"] + (1 << 40), "cannot be read"),
+        ("shared.header", np.array(1), "cannot be read"),
+        ("format", np.zeros(2), "cannot be read"),
+    ]
+    open_before = open_descriptors()
+    for name, damaged, said in damages:
+        with pytest.raises(LayoutError, match=said):
+            read_export(saved(whole | {name: damaged}), opening.memory.note)
+    assert open_descriptors() == open_before
+
+
 async def test_a_format_of_tomorrow_is_refused(opening: Opening) -> None:
-    file = io.BytesIO()
-    np.savez(file, format=np.array(2))
-    file.seek(0)
     with pytest.raises(LayoutError, match="format 2, this version reads 1"):
-        read_export(file, opening.memory.note)
+        read_export(saved({"format": np.array(2)}), opening.memory.note)
