@@ -110,7 +110,7 @@ def test_an_engine_that_dies_with_no_descriptor_left_is_followed_by_another_once
     served: tuple[Relay, PlainCall],
 ) -> None:
     relay, call = served
-    keeper = relay.process.pid
+    keeper, starts = relay.process.pid, relay.total("engine_starts")
     limits = resource.prlimit(keeper, resource.RLIMIT_NOFILE)
     resource.prlimit(keeper, resource.RLIMIT_NOFILE, (3, limits[1]))
     try:
@@ -123,6 +123,7 @@ def test_an_engine_that_dies_with_no_descriptor_left_is_followed_by_another_once
     for end in (call.client, call.server):
         end.settimeout(START_S)  # what is sent waits for the new engine
     call.exchange()
+    assert relay.total("engine_starts") > starts
 
 
 def test_cpus_come_and_go(served: tuple[Relay, PlainCall]) -> None:

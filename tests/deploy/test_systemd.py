@@ -157,5 +157,6 @@ def test_the_others_start_under_what_their_units_forbid(
     process = confined(unit, daemon, tmp_path, manager, keys | own)
     try:
         manager.wait_for("READY=1")
+        assert "Seccomp:\t2" in Path(f"/proc/{process.pid}/status").read_text()
     finally:
         end(process)

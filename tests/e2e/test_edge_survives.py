@@ -194,28 +194,29 @@ async def test_nobody_who_does_not_answer_our_check_gets_media(edge: Edge) -> No
 
 
 async def test_a_call_goes_on_after_an_ice_restart(edge: Edge) -> None:
-    await asyncio.gather(restarted_by_calls(edge), restarted_by_whip(edge))
+    assert await asyncio.gather(restarted_by_calls(edge), restarted_by_whip(edge)) == [0, 0]
 
 
-async def restarted_by_calls(edge: Edge) -> None:
+async def restarted_by_calls(edge: Edge) -> int:
+    """From a new address and once more from there; gives the datagrams of handshakes that took."""
     shim = Shim(relay_address(edge))
     async with live(edge, shim.front) as caller:
         shim.move()
         shim.way.went.clear()
-        await caller.restart_by_offer()
-        await caller.hears(25)
-        assert shim.way.went["handshake"] == shim.way.came["handshake"] == 0
-        # Once more, from where it is.
-        await caller.restart_by_offer()
-        await caller.hears(25)
+        for _ in range(2):
+            await caller.restart_by_offer()
+            await caller.hears(25)
+        took = shim.way.went["handshake"] + shim.way.came["handshake"]
     shim.close()
+    return took
 
 
-async def restarted_by_whip(edge: Edge) -> None:
+async def restarted_by_whip(edge: Edge) -> int:
+    """Gives how many of all numbers never came back."""
     async with live(edge, path=WHIP) as caller:
         await caller.restart_by_fragment()
         await caller.hears(25)
-        assert await caller.quiet() == 0
+        return await caller.quiet()
 
 
 async def test_libwebrtc_restarts_ice(edge: Edge) -> None:

@@ -196,12 +196,14 @@ async def test_an_external_server_holds_the_conversation(tmp_path: Path) -> None
     async with an_edge_with(server, tmp_path) as gateway:
         try:
             await caller.place(gateway)
-            await tell_the_story(server, caller)
+            end = await tell_the_story(server, caller)
         finally:
             await caller.close()
+    assert "closed the conversation" in end["error"]["message"]
 
 
-async def tell_the_story(server: Server, caller: Caller) -> None:
+async def tell_the_story(server: Server, caller: Caller) -> dict[str, Any]:
+    """From the first tone to the server's death; gives how the caller heard of that."""
     await server.hears("session.update", session={"type": "realtime", "instructions": "Be brief"})
     await caller.hears("session.created", session={"id": "sess_theirs"})
     await server.ear.hears_tone(TONE_HZ)
@@ -230,5 +232,5 @@ async def tell_the_story(server: Server, caller: Caller) -> None:
 
     server.dies()
     error = await caller.hears("error", error={"type": "server_error", "code": "agent_lost"})
-    assert "closed the conversation" in error["error"]["message"]
     await asyncio.wait_for(caller.closed.wait(), WAIT_S)
+    return error

@@ -110,7 +110,8 @@ def check(items: list, mtu: int, *, singly: bool, key: bytes | None) -> list[dic
 @example([(0, CLIENTS[0], 1378), (0, CLIENTS[0], 1311)] * 32, 1400, False, None)  # just within 5 %
 def test_every_mix_parses_back(shape: list, mtu: int, singly: bool, key: bytes | None) -> None:
     items = [(flags, who, payload(number, size)) for number, (flags, who, size) in enumerate(shape)]
-    check(items, mtu, singly=singly, key=key)
+    runs = check(items, mtu, singly=singly, key=key)
+    assert sum(run["items"] for run in runs) == len(items)
 
 
 def test_voice_of_many_clients_leaves_in_one_send() -> None:
