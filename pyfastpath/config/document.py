@@ -30,7 +30,7 @@ def redacted(config: Config) -> dict[str, Any]:
     def hide(value: object) -> object:
         if isinstance(value, Secret):
             return "redacted" if value else ""
-        raise NotImplementedError(type(value))
+        raise TypeError(f"a configuration holds no {type(value).__name__}")
 
     plain: dict[str, Any] = msgspec.to_builtins(config, enc_hook=hide)
     return plain

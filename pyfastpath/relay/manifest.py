@@ -56,10 +56,10 @@ def config_of(plain: dict[str, Any]) -> RelayConfig:
 def _secret_out(value: object) -> str:
     if isinstance(value, Secret):
         return value.value.hex()
-    raise NotImplementedError(type(value))
+    raise TypeError(f"a configuration holds no {type(value).__name__}")
 
 
 def _secret_in(kind: type, value: str) -> Secret:
     if kind is Secret:
         return Secret(bytes.fromhex(value))
-    raise NotImplementedError(kind)
+    raise TypeError(f"a configuration holds no {kind.__name__}")
