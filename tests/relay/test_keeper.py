@@ -412,7 +412,7 @@ def start(
     for name, value in flags.items():
         for one in value if isinstance(value, list) else [value]:
             command += ["--" + name.replace("_", "-"), str(one)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, preexec_fn=before, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, preexec_fn=before, check=False)
 
 
 SMALL = {"flows_max": 1024, "routes_max": 1024, "targets_max": 16, "backends": ["a=127.0.0.1:5000"]}
