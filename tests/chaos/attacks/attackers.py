@@ -19,6 +19,8 @@ from typing import Final, Protocol, TypeVar
 
 from fastpath.load.generator import Generator
 
+from pyfastpath.tools.bench.threads import NAP_US
+
 Address = tuple[str, int]
 Thing = TypeVar("Thing")
 IP_PKTINFO: Final = 8  # linux/in.h; the socket module knows it from 3.12 on
@@ -97,7 +99,12 @@ class Requests:
         """The next `count` clients ask once."""
         before = self._generator.setup_counters()["sent"]
         self._generator.open_at(
-            rate_pps=rate_pps, limit=count, duration_ms=NEVER_MS, retry_ms=NEVER_MS, drain_ms=0
+            rate_pps=rate_pps,
+            limit=count,
+            duration_ms=NEVER_MS,
+            retry_ms=NEVER_MS,
+            drain_ms=0,
+            nap_us=NAP_US,
         )
         self.expected[self._reason] += self._generator.setup_counters()["sent"] - before
 
