@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import errno
+import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -12,6 +14,7 @@ from typing import Final
 from pyfastpath.config.lines import Path, find_line
 from pyfastpath.errors import ConfigError
 
+BARE_KEY: Final = re.compile(r"[A-Za-z0-9_-]+")
 CHARACTERS_MAX: Final = 1 << 20  # of a configuration, or of a secret
 
 
@@ -62,8 +65,14 @@ def read_text(file: FilePath) -> str:
 
 
 def dotted(path: Path) -> str:
-    """('backends', 1, 'allow') as backends[1].allow."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+    """('backends', 1, 'allow') as backends[1].allow; a key that is not bare in quotes, as TOML has it."""
+    named = (f"[{part}]" if isinstance(part, int) else f".{_key(part)}" for part in path)
+    return "".join(named).removeprefix(".")
+
+
+def _key(name: str) -> str:
+    """On one line whatever is in it: a message is one."""
+    return name if BARE_KEY.fullmatch(name) else json.dumps(name)
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:

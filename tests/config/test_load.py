@@ -28,6 +28,7 @@ def backend(**keys):
 MISTAKES = [  # what it is, the file, key, line, a word of the message, a word of the hint
     ("unknown key", "\nshardz = 3\n", "shardz", 2, "unknown key", "shards"),
     ("unknown key in a table", backend(portt=3), "backends[0].portt", 4, "unknown key", "Known here"),
+    ("unknown key of two lines", '"a\\nb" = 1\n', r'"a\nb"', 1, "unknown key", "Known"),
     ("unknown table", "[relay]\nshards = 2\n", "relay", 1, "unknown key", "Known"),
     ("wrong type", "\n\nshards = 'two'\n", "shards", 3, "expected int", "--help"),
     ("number for a switch", "spin = 1\n", "spin", 1, "expected bool", "--help"),

@@ -16,7 +16,9 @@ from pyfastpath.errors import ConfigError
 BYTES_MAX = 2048
 SMOKE_RUNS = 120
 ON_DATA_PLANE = False
-CRASHERS: dict[str, bytes] = {}
+CRASHERS = {
+    "a key of two lines made two lines of its message": b'= ["b\\n_spage =  \\\\"]\n',
+}
 
 DAEMONS = (RelayConfig, TransceiverConfig, GatewayConfig)
 WORDS = (
