@@ -17,15 +17,14 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import FrameType
 
 from bench.contestants import Contestant, Running, able
 from bench.cpu import LOAD_CPU, RELAY_CPU, busy_ns
 from bench.figures import NOBODY, overloaded
 from bench.leaves import micro
+from bench.limit import given_up_after
 from bench.load import Load, Shape
 from bench.newcomers import newcomers
 from bench.publish import publish
@@ -55,10 +54,6 @@ DESCRIPTORS_LEAST = 4096
 INVALID = 4
 ALLOWANCE_S = 45  # a turn may take this much longer than planned before it is given up
 SETUP_MS_A_FLOW = 0.2
-
-
-class TurnTimeoutError(Exception):
-    """A contestant hangs."""
 
 
 class Benchmark:
@@ -166,22 +161,6 @@ class Benchmark:
         time.sleep(QUIET_S)
         share = (busy_ns(RELAY_CPU) - before) / 1e9 / QUIET_S
         self.record.result["quiet"].append({"topology": name, "round": number, "share": share})
-
-
-@contextmanager
-def given_up_after(seconds: float) -> Iterator[None]:
-    """TurnTimeoutError in this (the main) thread when the block takes longer."""
-
-    def give_up(_number: int, _frame: FrameType | None) -> None:
-        raise TurnTimeoutError(f"given up after {seconds:.0f} s")
-
-    before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def children() -> set[int]:

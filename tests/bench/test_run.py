@@ -10,9 +10,10 @@ import pytest
 
 from bench import run
 from bench.contestants import Contestant, Running
+from bench.limit import GivenUpError, given_up_after
 from bench.load import Shape
 from bench.record import Record
-from bench.run import Benchmark, children, end_children, given_up_after
+from bench.run import Benchmark, children, end_children
 from bench.scenarios import Scenario
 from bench.topology import Topology
 from tests.support.require import require
@@ -98,7 +99,7 @@ def test_what_there_is_lies_on_disk_after_every_turn(benchmark_of, tmp_path):
 
 def test_who_hangs_is_given_up():
     began = time.monotonic()
-    with pytest.raises(run.TurnTimeoutError), given_up_after(0.1):
+    with pytest.raises(GivenUpError), given_up_after(0.1):
         time.sleep(5)
     assert time.monotonic() - began < 3
     with given_up_after(0.05):

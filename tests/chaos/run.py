@@ -16,11 +16,11 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from bench.limit import given_up_after
 from tests.chaos import scenarios
 from tests.chaos.outcome import CannotRunError, Outcome
 from tests.chaos.record import RESULTS, ROOT, Record, write_document
@@ -70,7 +70,7 @@ def run(chosen: dict[str, Scenario], scale: Scale, record: Record, total_s: floa
 def _one(name: str, scenario: Scenario, scale: Scale, record: Record, limit_s: float) -> int:
     """One scenario, again when its load was too slow; its exit code."""
     try:
-        with _limited(limit_s):
+        with given_up_after(limit_s):
             outcomes = _tried(scenario, scale)
     except CannotRunError as error:
         record.skip(name, str(error))
@@ -96,22 +96,6 @@ def _tried(scenario: Scenario, scale: Scale) -> list[Outcome]:
         if not any(outcome.invalid for outcome in outcomes):
             break
     return outcomes
-
-
-@contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    """TimeoutError in the main thread when it takes longer: every relay is stopped on the way out."""
-
-    def over(*_: object) -> None:
-        raise TimeoutError(f"not done within {seconds:.0f} s")
-
-    before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def say(text: str) -> None:

@@ -77,7 +77,7 @@ def test_a_scenario_that_hangs_is_ended(record: Record) -> None:
             pass
 
     assert run({"hanging": hanging}, SHORT, record, total_s=0.2) == BROKEN
-    assert record.result["failures"][0]["error"].startswith("TimeoutError: not done within 0")
+    assert record.result["failures"][0]["error"].startswith("GivenUpError: given up after 0 s")
 
 
 def test_a_soak_has_its_place_in_the_document(tmp_path: Path) -> None:
