@@ -25,6 +25,7 @@ from tests.chaos import scenarios
 from tests.chaos.outcome import CannotRunError, Outcome
 from tests.chaos.record import RESULTS, ROOT, Record, write_document
 from tests.chaos.scale import FULL, SHORT, Scale
+from tests.support.loopback import own_loopback
 
 Scenario = Callable[[Path, Scale], list[Outcome]]
 TOTAL_S: Final = 20 * 60.0
@@ -122,7 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder = given.results or (UNRECORDED if given.short or given.only else RESULTS)
     record = Record("chaos", folder, scale=scale.name)
-    code = run(chosen, scale, record)
+    with own_loopback():
+        code = run(chosen, scale, record)
     say(f"wrote {record.path}")
     if folder == RESULTS:
         write_document()

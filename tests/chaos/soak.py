@@ -33,6 +33,7 @@ from tests.chaos.run import BROKEN, say
 from tests.chaos.sampling import Sampler
 from tests.chaos.scale import Scale
 from tests.chaos.waves import Wave
+from tests.support.loopback import own_loopback
 from tests.support.rig import until
 
 SECONDS: Final = 1800
@@ -221,7 +222,7 @@ def main() -> int:
     soak = Soak(seconds, seed)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        with tempfile.TemporaryDirectory(prefix="fastpath-soak-") as directory:
+        with own_loopback(), tempfile.TemporaryDirectory(prefix="fastpath-soak-") as directory:
             soak.run(Path(directory))
     except Exception as error:
         record.failure("soak", f"SOAK_SEED={seed}: {type(error).__name__}: {error}")
