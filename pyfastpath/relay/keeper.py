@@ -146,7 +146,7 @@ class Keeper:
         """End what still waits, and close everything."""
         for child in self._children.values():
             child.close()
-            child.process.kill()  # none of them serves, and one may still be importing
+            child.process.kill()  # one may still be importing; what another was doing its tables know
         for child in self._children.values():
             child.process.wait()
         self._selector.close()

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from pyfastpath.tools.ports import free_port
+from tests.support import http
 from tests.support.line import children_of
 from tests.support.plain_call import PlainCall, endpoint_text, udp_end
 from tests.support.relay import Relay, running_relay
@@ -94,7 +95,7 @@ def test_no_descriptor_is_left_and_calls_go_on(served: tuple[Relay, PlainCall]) 
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, hard))
     try:
         with pytest.raises((OSError, HTTPException)):
-            relay.install("ufrag2", backend="a")
+            http.request(relay.admin, "GET", "/v1/status", timeout_s=2)
         for number in range(10):
             call.exchange(number)
     finally:

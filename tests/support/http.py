@@ -6,10 +6,12 @@ import socket
 from pathlib import Path
 from typing import Any
 
+PATIENCE_S = 30.0  # a busy machine answers late
+
 
 class _Unix(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("relay", timeout=30)
+    def __init__(self, path: Path, timeout_s: float) -> None:
+        super().__init__("relay", timeout=timeout_s)
         self._path = path
 
     def connect(self) -> None:
@@ -19,10 +21,17 @@ class _Unix(http.client.HTTPConnection):
 
 
 def request(
-    where: Path | str, method: str, target: str, body: object = b"", headers: dict[str, str] | None = None
+    where: Path | str,
+    method: str,
+    target: str,
+    body: object = b"",
+    headers: dict[str, str] | None = None,
+    *,
+    timeout_s: float = PATIENCE_S,
 ) -> tuple[int, bytes, http.client.HTTPMessage]:
     """(status, body, headers). where: a socket's path, or ip:port. A body that is not bytes goes as JSON."""
-    connection = _Unix(where) if isinstance(where, Path) else http.client.HTTPConnection(where, timeout=30)
+    on_tcp = not isinstance(where, Path)
+    connection = http.client.HTTPConnection(where, timeout=timeout_s) if on_tcp else _Unix(where, timeout_s)
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     try:
         connection.request(method, target, data, headers or {})
