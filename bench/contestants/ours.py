@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.contestants.children import wait_until
 from bench.contestants.contract import Address, Contestant, Running, Upstream
 from bench.cpu import LOAD_CPU
 from bench.place import Place
@@ -66,6 +67,8 @@ def _running(
         status, answer = relay.request("POST", "/v1/routes", routes.encode(), "application/x-ndjson")
         if status != 200:
             raise RuntimeError(f"POST /v1/routes: {status} {answer.decode()}")
+        # The second engine reads its programs on the CPU that is measured: once in a relay's life.
+        wait_until(lambda: " stands by\n" in relay.log.read_text(), relay.process.pid, relay.log)
         yield Running(relay.listen, relay.process.pid)
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import http.client
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,9 +47,8 @@ def other_layout(directory: Path, scale: Scale) -> list[Outcome]:
         raise CannotRunError("there is no debug build: make debug")
     installed = Installed(directory, DEBUG)
     installed.version(NEW, layout=1)
-    slower = replace(scale, pps=min(scale.pps, 20_000))
     return [
-        _upgraded(directory, slower, installed, "upgraded to another table layout and back", wanted="done")
+        _upgraded(directory, scale, installed, "upgraded to another table layout and back", wanted="done")
     ]
 
 
@@ -58,9 +56,8 @@ def _upgraded(
     directory: Path, scale: Scale, installed: Installed, fault: str, *, wanted: str, back: bool = True
 ) -> Outcome:
     rounds = ROUNDS if scale.is_full else 1
-    with ChaosRig(
-        directory, scale, mode="echo", start=lambda _, **config: installed.running(**config)
-    ) as rig:
+    size = scale.both_ways()  # the candidate reads its programs on the relay's own CPU
+    with ChaosRig(directory, size, mode="echo", start=lambda _, **config: installed.running(**config)) as rig:
         rig.load_start()
         ends = []
         for _ in range(rounds):
@@ -70,6 +67,7 @@ def _upgraded(
                 rig.mark()
                 ends.append(_upgrade(rig))
                 rig.arrives_again()
+            installed.switch(OLD)  # as an operator would after one that failed
         rig.load_stop()
         outcome = rig.outcome(fault, note="debug build" if installed.compiled != COMPILED else "")
     return outcome.promising_nothing_lost().promising(
