@@ -1,14 +1,5 @@
 """Where faults happen: alone, for the scenarios count every datagram."""
 
-from collections.abc import Iterator
+from tests.support.loopback import alone
 
-import pytest
-
-from tests.support.loopback import own_loopback
-
-
-@pytest.fixture(scope="module", autouse=True)
-def alone() -> Iterator[None]:
-    """Nobody else's datagrams come here."""
-    with own_loopback():
-        yield
+__all__ = ["alone"]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from tests.chaos import processes
 from tests.support.manager import Manager, end_group
 from tests.support.relay import Relay, running_relay
 
-ENOUGH_S: Final = 30.0
+PR_SET_CHILD_SUBREAPER: Final = 36  # linux/prctl.h
 
 
 class KeptProcess:
@@ -24,6 +26,8 @@ class KeptProcess:
         self._manager, self._command = manager, command
         self._log = os.fdopen(os.dup(log.fileno()), "ab")
         self._cpus = os.sched_getaffinity(0)
+        # Orphans become ours: what they have used of the CPUs is no other program's.
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self.now = self._started()
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -39,9 +43,13 @@ class KeptProcess:
 
     def crash(self) -> None:
         """The keeper is killed, its engines with it (KillMode=mixed), and the next one started at once."""
+        engines = [pid for pid in processes.tree(self.now.pid) if pid != self.now.pid]
         self.now.kill()
         self.now.wait()
         end_group(self.now.pid)
+        for pid in engines:
+            with suppress(ChildProcessError):  # buried by their keeper
+                os.waitpid(pid, 0)
         self.now = self._started()
 
     @property

@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.support.namespace import entered, namespace
 from tests.support.require import can_make_namespaces
 
@@ -20,4 +22,11 @@ def own_loopback() -> Iterator[None]:
         yield
         return
     with namespace(f"fastpath-alone-{os.getpid()}") as name, entered(name):
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def alone() -> Iterator[None]:
+    """For the conftest.py of tests that count every datagram: a file is alone."""
+    with own_loopback():
         yield
