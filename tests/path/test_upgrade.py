@@ -187,6 +187,7 @@ if len(LAYOUTS) > 1:
             os.kill(ask(relay, "GET", "/v1/status")["pid"], signal.SIGKILL)
             until(lambda: warning in relay.log.read_text(), warning, seconds=UPGRADE_S)  # noqa: B023
         assert relay.process.wait(UPGRADE_S) == MISFIT
+        assert "version 2.0, installed meanwhile, has tables of another layout" in relay.log.read_text()
         assert "Traceback" not in relay.log.read_text()
 
 
