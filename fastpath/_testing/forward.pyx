@@ -62,6 +62,14 @@ cdef class Bench:
             shard.adopt(now_ms)
             shard.state.settings = &self.copies[<int>index]
 
+    def take(self, Shared shared not None, list shards not None, uint32_t now_ms):
+        """Go on with these tables, of as many shards as before, as an engine that adopts them."""
+        if len(shards) != len(self.shards):
+            raise ValueError(f"{len(shards)} shards where there were {len(self.shards)}")
+        self.shared, self.shards = shared, shards
+        link_shards(shards)
+        self.adopt(now_ms)
+
     def publish(self, int64_t wall_s=0, **policy):
         """Settings.publish, and every shard takes note."""
         self.settings.publish(**policy)

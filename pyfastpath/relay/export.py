@@ -26,6 +26,8 @@ Rows = NDArray[np.void]
 Arrays = Mapping[str, NDArray[Any]]
 
 FORMAT: Final = 1
+FIRST: Final = 2  # a route says index + 2: layout.h, FP_ROUTE_EMPTY
+ROUTE_SLOTS: Final = 1 << 27  # twice the most that routes_max may be
 DAMAGED: Final = (
     ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError,
     ValueError, zipfile.BadZipFile, zlib.error,
@@ -106,6 +108,8 @@ def _restored(arrays: Arrays, note: int) -> memory.MemoryFds:
         _demand("listener", new["ingress"]["listener"], below=layout.LISTENERS)
         backends = _converted(arrays["shared.backends"], layout.BACKEND)
         _demand("parent", backends["parent"], below=layout.BACKENDS)
+        _demand("backend's state", backends["state"], layout.BACKEND_UP, below=layout.BACKEND_GONE + 1)
+        _demand("backend's mode", backends["mode"], layout.MODE_TRUNK, below=layout.MODE_PLAIN + 1)
         _backends(region)[arrays["shared.backends.index"]] = backends
         shared = Shared(region)
         slots = _restore_routes(shared, arrays)
@@ -137,11 +141,12 @@ def _sizes(arrays: Arrays) -> memory.TableSizes:
 
 
 def _restore_routes(shared: Shared, arrays: Arrays) -> NDArray[np.uint32]:
-    """Gives the new slot of each old one; NONE for all others."""
+    """Gives the new slot of each old one; NONE for all others, the last one too."""
     old = arrays["shared.routes.index"]
-    slots = np.full(int(arrays["shared.header"]["routes_capacity"][0]) + 1, layout.NONE, np.uint32)
+    _demand("route's slot", old, below=ROUTE_SLOTS)
+    slots = np.full(int(old.max(initial=0)) + 2, layout.NONE, np.uint32)
     rows = _converted(arrays["shared.routes"], layout.ROUTE)
-    _demand("backend", rows["backend"], below=2 + len(_backends(shared.memory)))
+    _demand("route's backend", rows["backend"], FIRST, below=FIRST + len(_backends(shared.memory)))
     slots[old] = np.frombuffer(restore_routes(shared, _bytes(rows)), np.uint32)
     return slots
 
@@ -149,12 +154,12 @@ def _restore_routes(shared: Shared, arrays: Arrays) -> NDArray[np.uint32]:
 def _restore_shard(prefix: str, shard: Shard, arrays: Arrays, slots: NDArray[np.uint32]) -> None:
     backends = len(_backends(shard.shared.memory))
     flows = _converted(arrays[prefix + "flows"], layout.FLOW)
-    _demand("backend", flows["backend"], below=backends)
+    _demand_flows(flows, layout.FLOW_STATES, backends)
     flows["sequence"] = 0
     flows["route"] = _moved(flows["route"], slots)
     restore_flows(shard, _bytes(flows))
     provisional = _converted(arrays[prefix + "provisional"], layout.PROVISIONAL)
-    _demand("backend", provisional["backend"], below=backends)
+    _demand_flows(provisional, layout.PROVISIONAL_STATES, backends)
     provisional["route"] = _moved(provisional["route"], slots)
     provisional = np.sort(provisional, order="born")  # at most as many as fit: the ring is as large as it was
     _table(shard.memory, layout.PROVISIONAL, "provisional")[: len(provisional)] = provisional
@@ -183,10 +188,18 @@ def _counters(old: Rows, arrays: Arrays) -> Rows:
     return new
 
 
-def _demand(field: str, values: NDArray[Any], *, below: int) -> None:
+def _demand_flows(rows: Rows, states: Mapping[int, str], backends: int) -> None:
+    """As `_demand`, of every field by which the data plane finds something else."""
+    _demand("backend", rows["backend"], below=backends)
+    _demand("flow's state", rows["state"], min(states), below=max(states) + 1)
+    _demand("traffic class", rows["traffic_class"], below=len(layout.TRAFFIC_CLASSES))
+
+
+def _demand(field: str, values: NDArray[Any], least: int = 0, *, below: int) -> None:
     """ValueError when an index leads out of its table: the data plane believes what a slot says."""
-    if values.size and int(values.max()) >= below:
-        raise ValueError(f"{field} {int(values.max())} where less than {below} is possible")
+    if values.size and not least <= int(values.min()) <= int(values.max()) < below:
+        found = int(values.min()) if values.min() < least else int(values.max())
+        raise ValueError(f"{field} {found} where {least}..{below - 1} is possible")
 
 
 def _moved(routes: NDArray[np.uint32], slots: NDArray[np.uint32]) -> NDArray[np.uint32]:

@@ -7,6 +7,7 @@ with Behind(rig, "chatty", 7, answers) as chatty:
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import threading
@@ -21,6 +22,7 @@ from tests.support.trunk_backend import TrunkBackend, relay_ends
 EPOCH: Final = 5
 WAIT_MS: Final = 20
 BUFFER_BYTES: Final = 16 << 20
+NICE: Final = 19
 Answers = Callable[[bytes], Iterable[bytes]]
 
 
@@ -50,10 +52,19 @@ def open_end(rig: ChaosRig) -> PlainBackend | TrunkBackend:
 
 class Behind:
     """Registered under `name`, and under the number by which tokens name it. answers: what it sends back for
-    each datagram that reached it; by default nothing."""
+    each datagram that reached it; by default nothing. yields: takes the CPU only when nobody else wants it,
+    beside calls whose latency is measured on the same CPU."""
 
-    def __init__(self, rig: ChaosRig, name: str, number: int, answers: Answers = lambda _: ()) -> None:
-        self.name, self.number, self._answers = name, number, answers
+    def __init__(
+        self,
+        rig: ChaosRig,
+        name: str,
+        number: int,
+        answers: Answers = lambda _: (),
+        *,
+        yields: bool = False,
+    ) -> None:
+        self.name, self.number, self._answers, self._yields = name, number, answers, yields
         self.heard = self.said = self.said_bytes = 0
         self._end = open_end(rig)
         mode = {"mode": "trunk", "assume_up": True} if rig.upstream == "trunk" else {}
@@ -72,6 +83,8 @@ class Behind:
         self._end.close()
 
     def _run(self) -> None:
+        if self._yields:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         waiting = select.poll()
         waiting.register(self._end.fileno(), select.POLLIN)
         while not self._over.is_set():

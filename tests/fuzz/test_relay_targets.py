@@ -7,7 +7,7 @@ import pytest
 from tests.fuzz.smoke import finds_nothing
 
 pytest.importorskip("atheris", reason="no atheris: there are wheels for Linux on x86-64")
-TARGETS = ["demux", "stun", "token", "trunk", "trunk_relay", "decision", "tables"]
+TARGETS = ["demux", "stun", "token", "trunk", "trunk_relay", "decision", "tables", "export"]
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -197,14 +197,23 @@ async def test_what_does_not_fit_is_refused_in_one_sentence(opening: Opening, co
     damages: list[tuple[str, Any, str]] = []
     for name, rows in row.items():
         rows["backend"] = 1 << 20
-        damages.append((f"0.{name}", rows, "backend 1048576 where less than"))
+        damages.append((f"0.{name}", rows, "backend 1048576 where 0.."))
+    for name in ("flows", "provisional"):
+        for field, said in (
+            ("state", "flow's state 9 where"),
+            ("traffic_class", "traffic class 9 where 0..3"),
+        ):
+            damages.append((f"0.{name}", np.zeros(1, row[name].dtype), said))
+            damages[-1][1]["state"], damages[-1][1][field] = 2, 9
     for name, field, said in (
-        ("shared.routes", "backend", "backend 4294967295 where less than"),
-        ("shared.backends", "parent", "parent 4294967295 where less than 256"),
+        ("shared.backends", "state", "backend's state 4294967295 where 1..4"),
+        ("shared.backends", "mode", "backend's mode 255 where 1..2"),
+        ("shared.routes", "backend", "route's backend 4294967295 where 2.."),
+        ("shared.backends", "parent", "parent 4294967295 where 0..255"),
         ("shared.header", "shards", "cannot be read"),
     ):
         damages.append((name, whole[name].copy(), said))
-        damages[-1][1][field] = layout.NONE
+        damages[-1][1][field] = layout.NONE & np.iinfo(damages[-1][1][field].dtype).max
     damages += [
         ("shared.routes.index", whole["shared.routes.index"] + (1 << 40), "cannot be read"),
         ("shared.header", np.array(1), "cannot be read"),

@@ -30,7 +30,7 @@ def tokens(rig: ChaosRig, peace: Bystanders) -> Outcome:
     copied = minted(*KEY, [SILENT] * min(TOKENS, count // 20))
     attack = Requests(rig.relay.listen, in_turn(copied, count), reason="", first_source="127.48.0.1")
     tables = Tables(rig.keeper_pid)
-    with Behind(rig, "silent", SILENT) as silent:
+    with Behind(rig, "silent", SILENT, yields=rig.scale.is_full) as silent:
         created, confirmed = _changes(rig, "provisional_created"), _changes(rig, "confirmed")
         outcome = besiege(
             rig,

@@ -39,21 +39,21 @@ class Reflection:
     """Requests in the names of victims, to a backend that answers with twenty times as much: mostly STUN, and
     media too. What the victims get is counted where they stand."""
 
-    def __init__(self, rig: ChaosRig, backend: str) -> None:
+    def __init__(self, rig: ChaosRig, backend: str, count: int) -> None:
         self.expected = Counter[str]()
         self.victims = {host: open_udp(host) for host in sources("127.90.0.1", VICTIMS)}
         self._ports = {host: each.getsockname()[1] for host, each in self.victims.items()}
         self._spoofers = {host: Spoofer(rig.relay.listen, port=port) for host, port in self._ports.items()}
         ufrags = installed(rig.relay, [backend] * VICTIMS * 4)
-        self._turns = itertools.cycle(zip(itertools.cycle(self.victims), ufrags, strict=False))
+        turns = itertools.cycle(zip(itertools.cycle(self.victims), ufrags, strict=False))
+        self._requests = iter([(host, asking(ufrag)) for host, ufrag in itertools.islice(turns, count)])
         self.sent_bytes = Counter[str]()
         self.got_bytes = Counter[str]()
         self.got = 0
 
     def fire(self, count: int, rate_pps: int) -> None:
         """The next `count` requests."""
-        for host, ufrag in paced(itertools.islice(self._turns, count), rate_pps, self.hear):
-            request = stun.build_binding_request(secrets.token_bytes(12), f"{ufrag}:x".encode(), key=b"none")
+        for host, request in paced(itertools.islice(self._requests, count), rate_pps, self.hear):
             self._spoofers[host].send(host, request)
             self.sent_bytes[host] += len(request)
             self.expected[""] += 1
@@ -75,6 +75,11 @@ class Reflection:
             each.close()
 
 
+def asking(ufrag: str) -> bytes:
+    """A request under it, by somebody who has not its password."""
+    return stun.build_binding_request(secrets.token_bytes(12), f"{ufrag}:x".encode(), key=b"none")
+
+
 def loud(request: bytes) -> Iterator[bytes]:
     """What the worst backend says to a request: never the answer that confirms."""
     transaction = request[8:20]
@@ -89,8 +94,9 @@ def loud(request: bytes) -> Iterator[bytes]:
 def reflection(rig: ChaosRig, peace: Bystanders) -> Outcome:
     """Two of five answers are no STUN, and are dropped for that; of the others, what is not counted at a
     victim was dropped because it would have been too much."""
-    with Behind(rig, "loud", LOUD, loud) as backend:
-        attack = Reflection(rig, backend.name)
+    count = hostile(rig.scale, REQUESTS)
+    with Behind(rig, "loud", LOUD, loud, yields=rig.scale.is_full) as backend:
+        attack = Reflection(rig, backend.name, count)
 
         def settled() -> bool:
             attack.hear()
@@ -105,7 +111,7 @@ def reflection(rig: ChaosRig, peace: Bystanders) -> Outcome:
             peace,
             attack,
             "reflection through a loud backend",
-            count=hostile(rig.scale, REQUESTS),
+            count=count,
             pace=slow_pps(rig.scale),
             memory_mib=STATE_MIB,
             settled=settled,
