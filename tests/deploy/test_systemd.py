@@ -64,8 +64,9 @@ def test_the_relays_unit_fits_the_relay() -> None:
     assert int(unit["FileDescriptorStoreMax"][0]) == fdstore.DESCRIPTORS_MAX
     assert descriptors_of(load(None, environ={}, cpus=64)) < fdstore.DESCRIPTORS_MAX
     assert int(unit["TimeoutStopSec"][0]) > RelayConfig().drain_deadline_s + 10
-    # An upgrade may be silent for so long, and is no hang.
-    assert int(unit["WatchdogSec"][0]) > succession.RELEASE_S + succession.TRIAL_S
+    # An upgrade or an engine's start may be silent for so long, and is no hang.
+    silent_s = max(succession.RELEASE_S + succession.TRIAL_S, succession.START_S)
+    assert int(unit["WatchdogSec"][0]) > silent_s + 10
     assert unit["RuntimeDirectoryPreserve"] == ["restart"]
     assert unit["KillMode"] == ["mixed"]
 
@@ -79,6 +80,8 @@ def test_every_unit_ends_by_draining_and_is_an_ordinary_user(unit: Path) -> None
     assert "u fastpath " in (FOLDER / "fastpath.sysusers").read_text()
     assert found["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
     assert found["CapabilityBoundingSet"] == [""]
+    assert found["Restart"] == ["always"]
+    assert found["StartLimitIntervalSec"] == ["0"]
     variables = dict(line.split("=", 1) for line in found["Environment"])
     folders = {f"/run/{found['RuntimeDirectory'][0]}"} | {
         f"/var/lib/{name}" for name in found.get("StateDirectory", [])
