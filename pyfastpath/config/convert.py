@@ -19,6 +19,7 @@ from pyfastpath.types import Secret
 
 Expand = Callable[[str, Path, Source], dict[str, object]]
 HEX_HINT = "Write 32 hex digits: openssl rand -hex 16."
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def from_text(spec: Field, text: str) -> object:
@@ -51,6 +52,7 @@ def _element(item: object, kind: type, path: Path, source: Source) -> object:
 
 
 def _typed(raw: object, kind: Any, path: Path, source: Source, *, hex_digits: bool = False) -> Any:
+    _demand_one_line(raw, path, source)
     is_table = hasattr(kind, "__struct_fields__")  # the secret of a table is its `key`, always in hex
 
     def secret(_wanted: type, value: object) -> Secret:
@@ -65,6 +67,15 @@ def _typed(raw: object, kind: Any, path: Path, source: Source, *, hex_digits: bo
         return msgspec.convert(raw, kind, dec_hook=secret, strict=not source.is_text)
     except msgspec.ValidationError as error:
         raise _explained(str(error), raw, kind, path, source) from None
+
+
+def _demand_one_line(raw: object, path: Path, source: Source) -> None:
+    """No key has a use for control characters, and the kernel takes no name of a file with a null in it."""
+    if isinstance(raw, dict):
+        for name, value in raw.items():
+            _demand_one_line(value, (*path, name), source)
+    elif isinstance(raw, str) and CONTROL.search(raw):
+        raise source.error(path, "a control character in it", "Write a text of one line.")
 
 
 def _explained(text: str, raw: object, kind: Any, path: Path, source: Source) -> ConfigError:

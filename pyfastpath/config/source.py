@@ -45,14 +45,22 @@ class Source:
 
     def read_secret(self, name: str, path: Path) -> str:
         """The stripped text of a secret's file."""
-        file = self.folder / FilePath(name).expanduser()
         try:
-            return read_text(file).strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise self.error(
-                path, f"cannot read {file}: {reason}", "Name a file this user may read."
-            ) from None
+            return read_text(self.folder / FilePath(name).expanduser()).strip()
+        except OSError as error:
+            reason = error.strerror
+        except UnicodeDecodeError:
+            reason = "it is not text"
+        except RuntimeError:
+            reason = "nobody has such a home directory"
+        except ValueError:
+            reason = "no file has a null character in its name"
+        shown = str(self.folder / name)
+        raise self.error(
+            path,
+            f"cannot read {shown if shown.isprintable() else ascii(shown)}: {reason}",
+            "Name a file this user may read.",
+        )
 
 
 def read_text(file: FilePath) -> str:

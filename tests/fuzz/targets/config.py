@@ -17,6 +17,9 @@ BYTES_MAX = 2048
 SMOKE_RUNS = 120
 ON_DATA_PLANE = False
 CRASHERS = {
+    "a file in the home of nobody": b'\2api_keys_file = "~x"\n',
+    "a file's name of two lines made two lines of its message": b'\2api_keys_file = "a\\nb"\n',
+    "a file's name with a null character": b'\2api_keys_file = "~\\u0000b"\n',
     "a key of two lines made two lines of its message": b'= ["b\\n_spage =  \\\\"]\n',
 }
 
