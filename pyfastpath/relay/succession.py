@@ -198,7 +198,8 @@ class Succession:
             # Nobody else could ever go on over tables that the keeper does not have.
             return [Warn(f"the tables that engine {number} made did not arrive"), Kill(number)]
         self._has_started, self._served_s = True, now_s
-        self._due.pop(number, None)
+        if upgrade is None or upgrade.phase != "releasing":  # else it must release in time
+            self._due.pop(number, None)
         if upgrade is not None and is_candidate:
             self._upgrade = None
             done.append(Report(number, True, f"version {upgrade.version} serves"))
@@ -281,8 +282,10 @@ class Succession:
             if self.standby is None:
                 done.append(self._spawn_standby(now_s))
         if self._probation_s is not None and now_s >= self._probation_s:
-            self._probation_s = None
-            done += [*self._dismiss_standby(now_s), self._spawn_standby(now_s)]
+            # Not in an upgrade: an engine started now would be of the version that is to be tried.
+            self._probation_s = None if self._upgrade is None else now_s + PROBATION_S
+            if self._upgrade is None:
+                done += [*self._dismiss_standby(now_s), self._spawn_standby(now_s)]
         for number in [number for number, due_s in self._due.items() if now_s >= due_s]:
             del self._due[number]  # its death, awaited now, says the rest
             done += [Warn(f"engine {number} takes too long to {self._task(number)}"), Kill(number)]

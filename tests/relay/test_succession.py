@@ -222,6 +222,35 @@ def test_a_new_version_that_dies_soon_is_followed_by_the_old_one() -> None:
     assert without_warnings(relay.died(3, -11, "SIGSEGV", 15)) == [Word(2)]
 
 
+def test_the_old_version_stands_by_until_the_next_upgrade_is_over() -> None:
+    """Its probation ends while a third version is on trial: an engine started now would be of that one."""
+    relay = upgrading()
+    relay.released(1, False, 11)
+    relay.died(1, 0, "exit code 0", 11)
+    relay.started(3, 11)
+    assert relay.upgrade(20) == [Spawn(4)]
+    assert relay.ready(4, 1, "3.0", 20) == [Let(3, export=False)]
+    assert relay.released(3, False, 20) == [Word(4)]
+    relay.died(3, 0, "exit code 0", 20)
+    assert relay.timer(11 + PROBATION_S) == []
+    word, report = relay.died(4, -11, "SIGSEGV", 22)
+    assert word == Word(2)
+    assert isinstance(report, Report)
+    assert not report.done
+
+
+def test_after_an_upgrade_that_was_refused_the_probation_goes_on() -> None:
+    relay = upgrading()
+    relay.released(1, False, 11)
+    relay.died(1, 0, "exit code 0", 11)
+    relay.started(3, 11)
+    assert relay.upgrade(20) == [Spawn(4)]
+    assert relay.timer(11 + PROBATION_S) == []
+    relay.died(4, 1, "exit code 1", 22)
+    assert relay.standby == 2
+    assert relay.timer(11 + 2 * PROBATION_S) == [Dismiss(2), Spawn(5)]
+
+
 def test_an_upgrade_to_another_layout() -> None:
     relay = upgrading(layout=2)
     assert relay.released(1, True, 11) == [Word(3, imports=True)]
@@ -295,6 +324,18 @@ def test_whoever_takes_too_long_is_killed() -> None:
     relay.died(1, 0, "exit code 0", 11)
     assert relay.deadline_s == 11 + TRIAL_S
     assert without_warnings(relay.timer(relay.deadline_s)) == [Kill(3)]
+
+
+def test_one_that_is_to_release_before_it_has_started_is_given_no_longer() -> None:
+    relay = serving()
+    relay.upgrade(60)
+    relay.died(1, -9, "SIGKILL", 60)
+    assert relay.ready(3, 1, "2.0", 60) == [Let(2, export=False)]
+    assert relay.started(2, 61) == [Spawn(4)]
+    assert relay.ready(4, 1, "2.0", 62) == []
+    assert relay.deadline_s == 60 + RELEASE_S
+    assert without_warnings(relay.timer(60 + RELEASE_S)) == [Kill(2)]
+    assert without_warnings(relay.died(2, -9, "SIGKILL", 60 + RELEASE_S)) == [Word(3)]
 
 
 def test_a_second_upgrade_has_to_wait() -> None:

@@ -3,9 +3,10 @@
  *
  * A flow's fields are `high` and `low`, both its number. Claims: no reader and no attach ever takes a flow whose
  * halves differ; after an attach exactly one copy is left, of the newest flow that was complete, or the one before
- * while its successor was being written; a reader that finds one never finds an older one than is there throughout.
+ * while its successor was being written; a reader finds the newest that is there throughout, or a newer one.
  * Switches that break it: OLD_GOES_FIRST, NO_MARK (slots are written without an odd number), KEEPS_ODD (attach
- * leaves a torn slot as it is), KEEPS_BOTH (attach leaves both copies). */
+ * leaves a torn slot as it is), KEEPS_BOTH (attach leaves both copies), ONE_LOOK (the reader looks at the number
+ * only before), FIRST_WINS (of two copies it takes the first). */
 #define SLOTS   3
 #define WRITERS 2
 #define CHANGES 2
@@ -84,7 +85,7 @@ inline attach() {               /* flows_attach, over all slots */
         j = 0;
         do
         :: j < SLOTS && state[i] == LIVE && state[j] == LIVE && version[j] > version[i] ->
-            state[i] = TOMBSTONE; break
+            atomic { state[i] = TOMBSTONE; oldest = complete }; break
         :: j < SLOTS && !(state[i] == LIVE && state[j] == LIVE && version[j] > version[i]) -> j++
         :: j == SLOTS -> break
         od;
@@ -158,12 +159,23 @@ proctype last() {
     check_attached()
 }
 
+#ifdef ONE_LOOK
+#define SAME(slot, before) true
+#else
+#define SAME(slot, before) (sequence[slot] == before)
+#endif
+#ifdef FIRST_WINS
+#define NEWER(v, found) (found == 0)
+#else
+#define NEWER(v, found) (v > found)
+#endif
+
 /* flows_read by another shard, once and at any time: a slot that is being written is passed over. It may find none
  * (the new copy is published behind it, the old one goes before it arrives): that datagram is an unknown flow's. */
 active proctype reader() {
     byte slot, before, atleast, found_version, found_number, a, b, v;
     bool live;
-    atleast = oldest;
+    atleast = complete;
     do
     :: slot == SLOTS -> break
     :: slot < SLOTS && state[slot] == EMPTY -> break
@@ -176,17 +188,17 @@ active proctype reader() {
             b = low[slot];
             v = version[slot];
             if
-            :: sequence[slot] == before && live ->
+            :: SAME(slot, before) && live ->
                 assert(a == b);
                 if
-                :: v > found_version -> found_version = v; found_number = a
+                :: NEWER(v, found_version) -> found_version = v; found_number = a
                 :: else
                 fi
             :: else
             fi
         :: else
         fi;
-        slot++
+        d_step { before = 0; live = false; a = 0; b = 0; v = 0; slot++ }
     od;
-    assert(found_version == 0 || found_number >= atleast)
+    assert(found_number >= atleast || oldest > atleast)
 }

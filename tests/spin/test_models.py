@@ -20,19 +20,29 @@ BROKEN = {  # model, switch: what the assertion that fails speaks of
     ("flows", "NO_MARK"): "complete",
     ("flows", "KEEPS_ODD"): "complete",
     ("flows", "KEEPS_BOTH"): "complete",
+    ("flows", "ONE_LOOK"): "a==b",
+    ("flows", "FIRST_WINS"): "found_number>=atleast",
     ("handover", "DONE_BEFORE_SEND"): "sent",
     ("handover", "READY_BEFORE_EMPTY"): "duplicated",
     ("handover", "FORGETS_OWED"): "sent",
     ("handover", "MARK_BEFORE_BOOKS"): "duplicated",
+    ("succession", "WORD_BEFORE_RELEASE"): "words==0",
+    ("succession", "KILL_IS_DEATH"): "words==0",
+    ("succession", "NO_LOCK"): "writer==4",  # nobody
+    ("succession", "NO_STANDBY"): "!(safe)||engine[serving].works",
+    ("succession", "PROBATION_ENDS"): "safe||lost",
+    ("succession", "FORGETS_THE_DEAD"): "writer==serving",
+    ("succession", "NO_DEADLINE"): "writer==serving",
+    ("succession", "STARTED_IN_TIME"): "writer==serving",
 }
 
 
 def check(model: str, folder: Path, *flags: str) -> str:
-    """What spin's verifier says of all states."""
+    """What spin's verifier says of all states. Most of the time goes into gcc: -O0 is the quickest in all."""
     file = HERE / f"{model}.pml"
     commands = (
         [require("spin"), "-a", *flags, file],
-        [require("gcc"), "-O1", "-w", "-DSAFETY", "-o", "pan", "pan.c"],
+        [require("gcc"), "-O0", "-w", "-DSAFETY", "-o", "pan", "pan.c"],
     )
     for command in commands:
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
