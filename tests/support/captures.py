@@ -6,7 +6,9 @@ Independent of the writer under test.
 import struct
 from collections.abc import Callable, Iterable
 
-from scapy.all import IP, UDP, IPv6, IPv6ExtHdrHopByHop, Raw
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrHopByHop
+from scapy.packet import Raw
 
 SECTION_HEADER, INTERFACE, OBSOLETE, SIMPLE, NAMES, STATISTICS, ENHANCED = 0x0A0D0D0A, 1, 2, 3, 4, 5, 6
 MICRO, NANO = 0xA1B2C3D4, 0xA1B23C4D

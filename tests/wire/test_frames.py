@@ -5,22 +5,17 @@ import struct
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scapy.all import (
-    IP,
-    TCP,
-    UDP,
-    CookedLinux,
-    Dot1Q,
-    Ether,
-    IPOption_Router_Alert,
+from scapy.layers.inet import IP, TCP, UDP, IPOption_Router_Alert
+from scapy.layers.inet6 import (
     IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
     IPv6ExtHdrHopByHop,
     IPv6ExtHdrRouting,
     PadN,
-    Raw,
 )
+from scapy.layers.l2 import CookedLinux, Dot1Q, Ether
+from scapy.packet import Raw
 
 from pyfastpath.errors import PcapError
 from pyfastpath.types import Endpoint
