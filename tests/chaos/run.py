@@ -84,19 +84,25 @@ def _one(name: str, scenario: Scenario, scale: Scale, record: Record, limit_s: f
     for outcome in outcomes:
         record.outcome(name, outcome)
         say(f"{name}: {outcome.sentence()}")
-    if any(outcome.broken and not outcome.invalid for outcome in outcomes):
+    if _is_broken(outcomes):
         return BROKEN
     return INVALID if any(outcome.invalid for outcome in outcomes) else 0
 
 
 def _tried(scenario: Scenario, scale: Scale) -> list[Outcome]:
+    """A promise that was broken under a load that held is told, whatever the other loads did: no second try
+    may hide it."""
     outcomes: list[Outcome] = []
     for _ in range(TRIES):
         with tempfile.TemporaryDirectory(prefix="fastpath-chaos-") as folder:
             outcomes = scenario(Path(folder), scale)
-        if not any(outcome.invalid for outcome in outcomes):
+        if _is_broken(outcomes) or not any(outcome.invalid for outcome in outcomes):
             break
     return outcomes
+
+
+def _is_broken(outcomes: Sequence[Outcome]) -> bool:
+    return any(outcome.broken and not outcome.invalid for outcome in outcomes)
 
 
 def say(text: str) -> None:

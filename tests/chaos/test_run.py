@@ -65,6 +65,19 @@ def test_a_slow_load_is_tried_again_and_then_no_result(record: Record) -> None:
     assert [row["invalid"] for row in record.result["outcomes"]] == ["too slow", ""]
 
 
+def test_no_second_try_hides_a_promise_that_was_broken_under_a_load_that_held(record: Record) -> None:
+    tries: list[Path] = []
+
+    def half_slow(directory: Path, _scale: Scale) -> list[Outcome]:
+        tries.append(directory)
+        slow, kept = replace(GOOD, invalid="too slow"), GOOD.promising_nothing_lost()
+        return [slow, lossy(directory, _scale)[0]] if len(tries) == 1 else [kept, kept]
+
+    assert run({"half slow": half_slow}, SHORT, record) == BROKEN
+    assert len(tries) == 1
+    assert [bool(row["broken"]) for row in record.result["outcomes"]] == [False, True]
+
+
 def test_what_the_time_does_not_suffice_for_is_left_out(record: Record) -> None:
     assert run({"good": good}, SHORT, record, total_s=0) == 0
     assert record.result["outcomes"] == []
