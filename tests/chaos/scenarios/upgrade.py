@@ -62,7 +62,7 @@ def _upgraded(
         ends = []
         for _ in range(rounds):
             for version in (NEW, OLD) if back else (NEW,):
-                _when_another_stands_by(rig)
+                _when_nobody_imports(rig)
                 installed.switch(version)
                 rig.mark()
                 ends.append(_upgrade(rig))
@@ -90,8 +90,9 @@ def _upgrade(rig: ChaosRig) -> str:
     return str(found["state"])
 
 
-def _when_another_stands_by(rig: ChaosRig) -> None:
-    """One that still imports would import what is installed meanwhile. Every engine that serves has one."""
+def _when_nobody_imports(rig: ChaosRig) -> None:
+    """Every engine that ever served has got one behind it. One that still imports would import what is
+    installed meanwhile."""
 
     def all_have() -> bool:
         said = rig.relay.log.read_text()
