@@ -112,9 +112,10 @@ def machine(directory: Path, scale: Scale) -> list[Outcome]:
             under_load(rig, "engine's CPUs: the first, the last, all", shares),
             under_load(rig, "no descriptor left, then some", [lambda: without_descriptors(rig)]),
         ]
-        rig.relay.admin.unlink()
         rig.load_start()
-        rig.arrives_again()
+        rig.mark()
+        rig.relay.admin.unlink()
+        rig.load_for(scale.seconds / 2)
         rig.load_stop()
         outcomes.append(rig.outcome("admin socket's file removed"))
         bad = sum(stream.sink.counters()["bad"] for stream in rig.load.streams)
