@@ -65,7 +65,7 @@ class Behind:
         yields: bool = False,
     ) -> None:
         self.name, self.number, self._answers, self._yields = name, number, answers, yields
-        self.heard = self.said = self.said_bytes = 0
+        self.heard = self.said = 0
         self._end = open_end(rig)
         mode = {"mode": "trunk", "assume_up": True} if rig.upstream == "trunk" else {}
         address = "{}:{}".format(*self._end.address)
@@ -95,4 +95,3 @@ class Behind:
                 for answer in self._answers(payload):
                     self._end.send(way, answer)
                     self.said += 1
-                    self.said_bytes += len(answer)

@@ -20,13 +20,12 @@ OTHERS_SHARE: Final = 0.15  # of the CPUs
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over all flows since load_start. late: sent more than 1 ms after their time."""
+    """Sums over all flows since load_start."""
 
     sent: int = 0
     arrived: int = 0
     duplicates: int = 0
     misrouted: int = 0
-    late: int = 0
 
     def since(self, before: Totals) -> Totals:
         """What came on top of `before`."""
@@ -53,7 +52,6 @@ def totals_of(load: Load, mode: Mode) -> Totals:
         duplicates=sum(end["duplicates"] for end in (*sinks, *echoes)),
         misrouted=sum(one["misrouted"] for one in senders)
         + sum(end["strangers"] for end in (*sinks, *echoes)),
-        late=sum(one["late"] for one in senders),
     )
 
 

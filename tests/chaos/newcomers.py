@@ -1,6 +1,6 @@
 """New sessions that come while something is done to the relay: each asks until it is answered.
 
-with Newcomers(rig, rig.install(200), per_s=100) as newcomers:
+with Newcomers(rig, installed(rig.relay, ["sink-0"] * 200), per_s=100) as newcomers:
     ...
 assert newcomers.missed == 0
 """

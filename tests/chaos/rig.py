@@ -45,7 +45,7 @@ from tests.chaos.books import Mode, Opening, Totals, behind, totals_of
 from tests.chaos.outcome import Outcome
 from tests.chaos.scale import Scale
 from tests.chaos.sessions import installed, minted
-from tests.chaos.timeline import Look, Watcher, backlog_gone_ms, recovery_ms
+from tests.chaos.timeline import Look, Watcher, recovery_ms
 from tests.support.relay import PUBLISH_S, Relay, running_relay
 from tests.support.rig import until
 
@@ -211,7 +211,7 @@ class ChaosRig:
         return self.relay.log.read_text().count("reloaded; changed: ")
 
     def memory_mib(self) -> float:
-        """Of the relay's processes now; `outcome` reports the most ever seen by this."""
+        """Of the relay's processes now; `outcome` reports the most seen by this since load_start."""
         now = processes.memory_bytes(processes.tree(self.keeper_pid))
         self._memory_bytes = max(self._memory_bytes, now)
         return now / (1 << 20)
@@ -229,7 +229,7 @@ class ChaosRig:
     def load_start(self) -> None:
         """Send on a schedule, whatever becomes of the relay, until load_stop. Books begin at zero."""
         self._before = Opening.now(self._sums(), self.relay)
-        self._marks_ns, self.totals = [], Totals()
+        self._marks_ns, self.totals, self._memory_bytes = [], Totals(), 0
         self.memory_mib()
         nap_us = NAP_US if self.scale.is_full else 0
         speed = {"duration_ms": int(SERVE_S * 1000), "drain_ms": 0, "nap_us": nap_us}
@@ -301,13 +301,6 @@ class ChaosRig:
         """For each mark, the longest silence before the next one."""
         looks, ends = self.looks(), [*self._marks_ns[1:], None]
         found = (recovery_ms(looks, at, end) for at, end in zip(self._marks_ns, ends, strict=False))
-        return [one for one in found if one is not None]
-
-    def backlogs_ms(self, flying: int = 0) -> list[float]:
-        """For each mark, how long until no more than `flying` datagrams were on their way (0: a tenth of a
-        second's worth)."""
-        looks = self.looks()
-        found = (backlog_gone_ms(looks, at, flying or self.scale.pps // 10) for at in self._marks_ns)
         return [one for one in found if one is not None]
 
     # ---- the result ----------------------------------------------------------------------------

@@ -29,37 +29,17 @@ def recovery_ms(looks: Sequence[Look], fault_ns: int, until_ns: int | None = Non
     A silence is the time between two looks that each saw something new. It counts from the fault on, and only
     when it begins before until_ns (by default ten seconds later).
     """
-    found = _silence(looks, fault_ns, until_ns)
-    return None if found is None else (found[1] - found[0]) / 1e6
-
-
-def backlog_gone_ms(looks: Sequence[Look], fault_ns: int, flying: int) -> float | None:
-    """From the fault to the first moment after its silence when no more than `flying` datagrams were on their
-    way; None when that moment did not come."""
-    found = _silence(looks, fault_ns, None)
-    if found is None:
-        return None
-    for look in looks:
-        if look.at_ns >= found[1] and look.sent - look.arrived <= flying:
-            return (look.at_ns - fault_ns) / 1e6
-    return None
-
-
-def _silence(looks: Sequence[Look], fault_ns: int, until_ns: int | None) -> tuple[int, int] | None:
-    """Begin and end of the longest one."""
     end_ns = fault_ns + HORIZON_MS * 1_000_000 if until_ns is None else until_ns
-    longest: tuple[int, int] | None = None
+    longest_ns: int | None = None
     last = looks[0] if looks else None
     for look in looks:
         assert last is not None
         if look.arrived == last.arrived:
             continue
         if look.at_ns >= fault_ns and last.at_ns <= end_ns:
-            began_ns = max(last.at_ns, fault_ns)
-            if longest is None or look.at_ns - began_ns > longest[1] - longest[0]:
-                longest = began_ns, look.at_ns
+            longest_ns = max(longest_ns or 0, look.at_ns - max(last.at_ns, fault_ns))
         last = look
-    return longest
+    return None if longest_ns is None else longest_ns / 1e6
 
 
 class Watcher:
