@@ -27,8 +27,8 @@ class Outcome:
     lost            sent - arrived, when nothing moved any more
     duplicated      arrivals of a probe that had arrived before, at either end
     misrouted       arrivals where they do not belong: at another backend, or back at another client
-    kernel_dropped  what the kernel threw away at the relay's sockets because their buffers were full; a part
-                    of lost
+    kernel_dropped  what the kernel threw away at the relay's sockets because their buffers were full. It does
+                    not say whose: with other senders beside the load, hostile ones too, not all are in lost
     recovery_ms     the worst of all repeats: the longest silence after the fault, a time in which no probe at
                     all arrived. Without any gap that is the distance of two batches, about 1 ms. None: the
                     fault was none that could silence a relay
@@ -59,13 +59,29 @@ class Outcome:
 
     def promising_nothing_lost(self, *, beyond_kernel: bool = False) -> Outcome:
         """Promises that everything arrived, and nothing where it does not belong. beyond_kernel: what the
-        kernel dropped at the relay's full sockets is forgiven."""
+        kernel dropped at the relay's full sockets is forgiven, and said."""
         forgiven = self.kernel_dropped if beyond_kernel else 0
         return (
-            self.promising(self.sent > 0, "nothing was sent, so nothing is shown")
+            (self.doubting() if beyond_kernel else self)
+            .promising(self.sent > 0, "nothing was sent, so nothing is shown")
             .promising(self.lost <= forgiven, "nothing is lost")
             .promising(self.misrouted == 0, "nothing is misrouted")
         )
+
+    def promising_calls_whole(self) -> Outcome:
+        """What every attack has to leave whole. What the kernel dropped is forgiven, and said."""
+        return (
+            self.doubting()
+            .promising(self.lost <= self.kernel_dropped, "the relay drops nothing of a live call")
+            .promising(self.misrouted == 0, "nothing is misrouted")
+        )
+
+    def doubting(self) -> Outcome:
+        """With a word on what cannot be known: the kernel may have dropped anybody's."""
+        if not self.kernel_dropped:
+            return self
+        doubt = f"not provable: whose {self.kernel_dropped:,} datagrams the kernel dropped, it does not say"
+        return replace(self, note="; ".join(filter(None, (self.note, doubt))))
 
     def assert_kept(self) -> None:
         """Every promise was kept; InvalidRunError when generator or sink could not keep up."""
@@ -86,7 +102,7 @@ class Outcome:
         broken = f" BROKEN PROMISE: {self.broken}" if self.broken else ""
         return (
             f"{self.fault} x {self.repeats}, {self.load}: sent {self.sent:,}, lost {self.lost:,}, "
-            f"duplicated {self.duplicated:,}, misrouted {self.misrouted:,}, by the kernel "
+            f"duplicated {self.duplicated:,}, misrouted {self.misrouted:,}, kernel drops "
             f"{self.kernel_dropped:,}{recovery}{memory}{note}{wrong}{broken}"
         )
 

@@ -14,7 +14,7 @@ HEAD = (
     "times",
     "sent",
     "lost",
-    "of these by the kernel",
+    "kernel drops at the relay's sockets (all senders)",
     "duplicated",
     "misrouted",
     "recovery ms",
@@ -32,9 +32,12 @@ MEANING = """## What the figures mean
 
 * **sent**: what the clients' kernel took. **lost**: what had not arrived when nothing moved any more, at the
   backend (up) or back at the client (echo, where a loss in either direction counts).
-* **by the kernel**: what the kernel dropped because a socket of the relay was full; contained in lost.
+* **kernel drops**: what the kernel dropped because a socket of the relay was full. It does not say whose:
+  beside the load there are newcomers, signals and attackers. Where a row forgives that, its note says so.
 * **duplicated**: arrived again. **misrouted**: arrived at another backend or another client.
 * **recovery**: the worst of all times in which no datagram at all arrived after the fault.
+* **p99 of live calls** beside an attack: the goal is at most twice that beside ordinary datagrams at the same
+  rate. The note has the ratio and says where the goal is missed; a timing fails no run.
 * **memory**: the most seen of the relay's processes: what each has for itself, and the shared tables once.
 * An **invalid** row says nothing of the relay: there the load itself was too slow.
 """

@@ -1,12 +1,15 @@
 """Who judges an attack: a datagram under a wrong name, or none, is noticed."""
 
+import itertools
+import time
 from collections import Counter
 from dataclasses import replace
 
 import pytest
 
-from tests.chaos.attacks.siege import judged
+from tests.chaos.attacks.siege import STILL_S, Still, felt, judged
 from tests.chaos.outcome import Outcome
+from tests.support.rig import until
 
 KEPT = Outcome("an attack", "live calls", 1, 100, 100, 0, 0, 0, 0, None, None)
 EXPECTED = Counter({"bad_token": 7, "unknown_flow": 2, "": 5})  # five are to pass
@@ -36,6 +39,8 @@ def test_a_datagram_under_another_name_is_noticed(found: dict[str, int], said: s
 def test_what_the_kernel_dropped_may_be_missing_once() -> None:
     two = replace(KEPT, kernel_dropped=2)
     assert verdict(two, bad_token=5) == ""
+    assert "not provable: whose 2" in judged(two, EXPECTED, {}, 0.0, 8.0).note
+    assert judged(KEPT, EXPECTED, {}, 0.0, 8.0).note == ""
     assert "under its name" in verdict(replace(two, arrived=99, lost=1), bad_token=5)
 
 
@@ -49,3 +54,21 @@ def test_a_lost_call_and_growing_memory_are_noticed() -> None:
     assert "live call" in verdict(replace(KEPT, arrived=99, lost=1))
     assert "misrouted" in verdict(replace(KEPT, misrouted=1))
     assert "memory" in verdict(grown_mib=8.1)
+
+
+def test_a_goal_that_is_missed_is_said() -> None:
+    assert felt(900.0, 1000.0).endswith("1,000 µs: 0.9 x")
+    assert felt(2000.0, 1000.0).endswith("2.0 x")
+    assert felt(2600.0, 1000.0).endswith("2.6 x, goal 2 x missed")
+    assert felt(2600.0, 0.0).endswith(" 0 µs")
+    assert felt(0.0, 1000.0).endswith(" 1,000 µs")
+
+
+def test_what_moves_is_not_still() -> None:
+    still, moved = Still(), itertools.count()
+    began_s = time.monotonic()
+    assert not still.so_far(0, 0)
+    while time.monotonic() - began_s < STILL_S * 1.2:
+        assert not still.so_far(next(moved), 0)
+    until(lambda: still.so_far(7, 0), "nothing moves")
+    assert not still.so_far(7, 1)

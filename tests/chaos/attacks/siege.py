@@ -35,6 +35,8 @@ BYSTANDERS: Final = 100
 FIRST_BYSTANDER: Final = "127.2.0.1"
 BYSTANDERS_NAME: Final = "bystanders"
 ROUNDS: Final = 2
+GOAL: Final = 2.0  # times the p99 of live calls beside ordinary datagrams
+STILL_S: Final = 1.0  # longer than the relay's books are behind
 STATELESS_MIB: Final = 8.0  # a flood that leaves no state: what Python and malloc may take on the way
 SETTLED_S: Final = 30.0
 SHED: Final = "shed_"  # how drop reasons of overload begin
@@ -155,13 +157,23 @@ def besiege(
     rig.load_stop()
     words = (
         f"{count:,} hostile datagrams in {under_attack.seconds:.1f} s",
-        f"p99 of live calls {under_attack.p99_us():,.0f} µs, beside ordinary datagrams at that rate "
-        f"{in_peace.p99_us():,.0f} µs",
+        felt(under_attack.p99_us(), in_peace.p99_us()),
         f"memory {grown_mib:+.1f} MiB",
         note(),
     )
     outcome = rig.outcome(fault, note="; ".join(filter(None, words)), repeats=rounds)
     return judged(outcome, expected, rig.relay_drops(), grown_mib, memory_mib)
+
+
+def felt(attacked_us: float, peaceful_us: float) -> str:
+    """What live calls felt of an attack, and of as many ordinary datagrams; whether that is more than it
+    should be. A latency is the machine's too, so it is said and fails nothing."""
+    calls, ordinary = f"p99 of live calls {attacked_us:,.0f} µs", f"{peaceful_us:,.0f} µs"
+    said = f"{calls}, beside ordinary datagrams at that rate {ordinary}"
+    if not (attacked_us and peaceful_us):  # nothing was echoed in so short a time
+        return said
+    ratio = attacked_us / peaceful_us
+    return f"{said}: {ratio:.1f} x" + (f", goal {GOAL:.0f} x missed" if ratio > GOAL else "")
 
 
 def _turn(rig: ChaosRig, side: Attack | Bystanders, turns: _Turns, count: int, pace: int) -> None:
@@ -179,6 +191,20 @@ def gone(rig: ChaosRig) -> int:
     """What the kernel dropped, and what a relay under pressure shed unread."""
     shed = sum(count for reason, count in rig.relay_drops().items() if reason.startswith(SHED))
     return rig.kernel_drops() + shed
+
+
+class Still:
+    """Nobody knows how much is still to come once something is gone: whether anything has moved lately."""
+
+    def __init__(self) -> None:
+        self._last: tuple[int, ...] = ()
+        self._since_s = 0.0
+
+    def so_far(self, *counts: int) -> bool:
+        """These have been the same for a while."""
+        if counts != self._last:
+            self._last, self._since_s = counts, time.monotonic()
+        return time.monotonic() - self._since_s > STILL_S
 
 
 def _wait_for_books(rig: ChaosRig, expected: Counter[str]) -> None:
@@ -207,7 +233,6 @@ def judged(
             missing + outcome.lost <= outcome.kernel_dropped,
             f"each is dropped under its name: {dict(named)}, found {dict(found)}",
         )
-        .promising(outcome.lost <= outcome.kernel_dropped, "the relay drops nothing of a live call")
-        .promising(outcome.misrouted == 0, "nothing is misrouted")
+        .promising_calls_whole()
         .promising(grown_mib <= memory_mib, f"memory grows by at most {memory_mib} MiB, not {grown_mib:.1f}")
     )
