@@ -30,7 +30,8 @@ LETTERS: Final = string.ascii_letters + string.digits
 
 
 class Mischief:
-    """The things to do, and how often each was done. keys: of tokens; the first is that of live calls."""
+    """The things to do, and how often each was done; `first` is what was not done yet. keys: of tokens; the
+    first is that of live calls."""
 
     def __init__(self, rig: ChaosRig, randomness: random.Random, keys: list[Key]) -> None:
         self.done: Counter[str] = Counter()
@@ -46,7 +47,10 @@ class Mischief:
             "flood of junk": self._junk,
         }
         self._all = self._harmless | {"engine killed": self._kill, "engine upgraded": self._upgrade}
-        self.first = self._random.sample(list(self._all), len(self._all))
+        # Taken from its end: once the restarts are over, memory can be followed.
+        harmless = list(self._harmless)
+        self.first = [*self._random.sample(harmless, len(harmless)), "engine killed", "engine upgraded"]
+        self._said = 0  # length of the log when an engine went for the last time
 
     def one(self, *, restart: bool) -> None:
         """One thing, and a pause: one that was not done yet, or any. restart: an engine may go again."""
@@ -64,6 +68,10 @@ class Mischief:
         self._ask("PUT", "/v1/workers", {"count": 1})
         self._rig.reload(token_keys=key_tables("kid", *self._keys))
 
+    def has_restarted(self) -> bool:
+        """Since the last engine went, another has come to stand by: no process is about to grow any more."""
+        return not self._said or " stands by\n" in self._rig.relay.log.read_text()[self._said :]
+
     def _ask(self, method: str, path: str, body: object = None) -> Any:
         return patiently(lambda: self._rig.ask(method, path, body))
 
@@ -79,6 +87,7 @@ class Mischief:
         """Another engine serves afterwards."""
         engine = self._rig.engine_pid()
         self._rig.mark()
+        self._said = len(self._rig.relay.log.read_text())
         go(engine)
         self._rig.engine_pid(not_pid=engine)
         self._rig.arrives_again()
