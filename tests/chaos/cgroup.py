@@ -9,16 +9,19 @@ with CpuQuota(rig.keeper_pid) as quota:
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
 from tests.chaos.outcome import CannotRunError
 from tests.chaos.processes import tree
+from tests.support.rig import until
 
 LEAST_US: Final = 1_000  # the kernel grants no smaller quota in a period
 PERIOD_US: Final = 20_000
 LONGEST_US: Final = 1_000_000
+EMPTY_S: Final = 20.0
 
 
 def period_for(share: float) -> int:
@@ -55,12 +58,12 @@ class CpuQuota:
             self._group.mkdir()
         except OSError as error:
             raise CannotRunError(f"cannot make a control group: {error}") from error
-        self._move_to(self._group)
+        self._take_in()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.lift()
-        self._move_to(self._parent)
+        until(self._let_go, "nobody is in the control group", seconds=EMPTY_S)
         self._group.rmdir()
 
     def limit(self, share: float) -> None:
@@ -80,10 +83,24 @@ class CpuQuota:
         (self._group / "cpu.cfs_period_us").write_text(str(period_us))
         (self._group / "cpu.cfs_quota_us").write_text(str(-1 if quota_us is None else quota_us))
 
-    def _move_to(self, group: Path) -> None:
-        for pid in tree(self._pid):
-            with suppress(ProcessLookupError):
-                (group / "cgroup.procs").write_text(str(pid))
+    def _take_in(self) -> None:
+        """Everybody. Who is born of a parent that is not in yet is outside: look until nobody is new."""
+        known: set[int] = set()
+        while new := set(tree(self._pid)) - known:
+            _move(new, self._group)
+            known |= new
+
+    def _let_go(self) -> bool:
+        """Whoever is in it, born there too; whether nobody was."""
+        inside = (self._group / "cgroup.procs").read_text().split()
+        _move(map(int, inside), self._parent)
+        return not inside
+
+
+def _move(pids: Iterable[int], group: Path) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            (group / "cgroup.procs").write_text(str(pid))
 
 
 def cpu_seconds(pid: int) -> float:

@@ -42,7 +42,7 @@ class Signals:
     """Callers of class voice; sent and heard count datagrams by kind."""
 
     def __init__(self, rig: ChaosRig, key: tuple[int, bytes]) -> None:
-        self._rig, self._over = rig, threading.Event()
+        self._rig, self._over, self._alone = rig, threading.Event(), threading.Event()
         self.sent, self.heard = Counter[str](), Counter[str]()
         self._callers = dict(
             zip(sources("127.90.0.1", CALLERS), minted(*key, [NUMBER] * CALLERS), strict=True)
@@ -76,6 +76,12 @@ class Signals:
         self._rate_pps = rate_pps
         self._thread.start()
 
+    def only_callers(self) -> None:
+        """From now on strangers are silent."""
+        self._alone.set()
+        later = self.sent["stun"] + 2
+        until(lambda: self.sent["stun"] >= later, "callers go on", PATIENCE_S)
+
     def stop(self) -> None:
         """No more."""
         self._over.set()
@@ -98,11 +104,12 @@ class Signals:
         while True:
             for (caller, ufrag), stranger in zip(self._callers.items(), strangers, strict=False):
                 yield "stun", caller, self._check(ufrag)
-                yield "unknown", stranger, MEDIA
                 yield "dtls", caller, DTLS
-                yield "new", stranger, self._check(next(self._fresh))
                 yield "rtcp", caller, RECEIVER_REPORT
-                yield "forged", stranger, self._check(next(self._forged))
+                if not self._alone.is_set():
+                    yield "unknown", stranger, MEDIA
+                    yield "new", stranger, self._check(next(self._fresh))
+                    yield "forged", stranger, self._check(next(self._forged))
             strangers = strangers[CALLERS:] + strangers[:CALLERS]
 
     def _check(self, ufrag: str) -> bytes:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
-import numpy as np
-from fastpath.counters import DROP_REASONS
-
-from pyfastpath.relay.layout import UP
 from pyfastpath.types import TRAFFIC_CLASSES
-from tests.chaos.aging import Tables
 from tests.chaos.cgroup import CpuQuota, cpu_hierarchy, cpu_seconds
+from tests.chaos.onlooker import STEPS, Onlooker, Sight
 from tests.chaos.outcome import Outcome
 from tests.chaos.rig import NUMBERS, ChaosRig
 from tests.chaos.scale import Scale
@@ -27,7 +22,6 @@ from tests.chaos.signals import Signals
 from tests.support.rig import until
 
 TOKEN_KEY: Final = (0, os.urandom(16))
-STEPS: Final = ("shed_unknown", "shed_new", "shed_bulk", "shed_video", "shed_rtcp", "shed_voice")
 REFUSED: Final = (
     "unknown_flow",
     "bad_token",
@@ -40,82 +34,13 @@ SHORT_CPUS: Final = 0.01  # no machine carries the short load with that
 SHORT_BUFFER_BYTES: Final = 1 << 20  # more than is worked off in one period of that quota: the queue stands
 TRY_S: Final = 2.0
 RECEIVE_BUFFER_BYTES: Final = 1 << 18
-LOOK_S: Final = 0.003
-CLEAR_WINDOW_NS: Final = 20_000_000  # in so short a window no level falls by more than two steps
-CALM_S: Final = 0.3  # nothing shed for so long: it is over
+LEAST_SKB_BYTES: Final = 512  # what the kernel books for a datagram of any length, and more
+CHECKS: Final = 20  # of callers, that have to arrive while everything is shed that may be
+SIGMAS: Final = 5
+CALM_S: Final = 0.3  # nothing lost for so long: it is over
 PATIENCE_S: Final = 40.0
 CLASSES: Final = range(len(TRAFFIC_CLASSES))
-BULK: Final = TRAFFIC_CLASSES.index("bulk")
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """The relay's books at one moment: what each step has shed, and what passed of each class."""
-
-    at_ns: int
-    shed: tuple[int, ...]
-    passed: tuple[int, ...]
-
-    def since(self, before: Sight) -> Sight:
-        """What came on top of `before`; `at_ns` is how long it took."""
-        return Sight(
-            self.at_ns - before.at_ns,
-            tuple(new - then for new, then in zip(self.shed, before.shed, strict=True)),
-            tuple(new - then for new, then in zip(self.passed, before.passed, strict=True)),
-        )
-
-
-class Onlooker:
-    """Reads the books from the relay's memory every few milliseconds; costs the relay nothing."""
-
-    def __init__(self, tables: Tables) -> None:
-        self._tables, self._over = tables, threading.Event()
-        self._reasons = [[name for name, _ in DROP_REASONS].index(step) for step in STEPS]
-        self.sights = [self.look()]
-        self._thread = threading.Thread(target=self._run, name="onlooker", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def look(self) -> Sight:
-        """Now."""
-        shed = self._tables.counters()["dropped"][:, UP].sum(axis=0)[self._reasons]
-        flows = self._tables.flows()
-        passed = np.bincount(flows["traffic_class"], flows["datagrams_up"], minlength=len(CLASSES))
-        return Sight(time.monotonic_ns(), tuple(shed.tolist()), tuple(passed.astype(int).tolist()))
-
-    def last_shed_ns(self) -> int:
-        """When something was shed for the last time, as far as was seen."""
-        last = self.sights[-1].shed
-        return next((one.at_ns for one in self.sights if one.shed == last), 0)
-
-    def sees_shedding(self) -> bool:
-        """At this moment, or just before."""
-        return time.monotonic_ns() - self.last_shed_ns() < 2 * LOOK_S * 1e9
-
-    def first_shed_ns(self) -> list[int | None]:
-        """When each step was seen to shed for the first time."""
-        none = self.sights[0].shed
-        return [
-            next((one.at_ns for one in self.sights if one.shed[step] > none[step]), None)
-            for step in range(len(STEPS))
-        ]
-
-    def bulk_beside_voice(self) -> tuple[int, int]:
-        """(bulk passed, bulk passed or shed) in windows in which voice was shed."""
-        windows = [after.since(before) for before, after in pairwise(self.sights)]
-        seen = [one for one in windows if one.at_ns < CLEAR_WINDOW_NS and one.shed[STEPS.index("shed_voice")]]
-        passed = sum(one.passed[BULK] for one in seen)
-        return passed, passed + sum(one.shed[STEPS.index("shed_bulk")] for one in seen)
-
-    def _run(self) -> None:
-        while not self._over.wait(LOOK_S):
-            self.sights.append(self.look())
+VOICE: Final = {TRAFFIC_CLASSES.index(name) for name in ("voice", "voice_data")}
 
 
 class ClassRig(ChaosRig):
@@ -141,41 +66,63 @@ def by_class(directory: Path, scale: Scale) -> list[Outcome]:
         received = rig.relay.total("received_datagrams", direction="up")
         rig.load_start()
         signals.start(SIGNALS_PPS)
-        with Onlooker(Tables(rig.keeper_pid)) as onlooker:
+        with Onlooker(rig) as onlooker:
             press = starved if scale.is_full else pressed
-            fault, recovery_ms = press(rig, signals, onlooker)
+            fault, recovery_ms, alone = press(rig, signals, onlooker)
         received = rig.relay.total("received_datagrams", direction="up") - received
         outcome = replace(rig.outcome(fault, repeats=1), recovery_ms=recovery_ms)
         outcome = in_order(in_exact_books(outcome, rig, signals, received), onlooker)
-        return [in_proportion(outcome, onlooker) if scale.is_full else outcome]
+        outcome = sparing_callers(outcome, signals, alone)
+        return [in_proportion(outcome, rig, onlooker) if scale.is_full else outcome]
 
 
-def starved(rig: ChaosRig, signals: Signals, onlooker: Onlooker) -> tuple[str, float]:
+def starved(rig: ChaosRig, signals: Signals, onlooker: Onlooker) -> tuple[str, float, Sight]:
     """So that voice is shed for a while, and all is well again under the same load: the share of the CPU time
-    that the load needs, in words; how long it took until nothing was shed any more."""
+    that the load needs, in words; how long it took until nothing was lost any more; what was shed while
+    strangers were silent."""
     with CpuQuota(rig.keeper_pid) as quota:
         share = squeezed(rig, quota, onlooker)
-        time.sleep(rig.scale.seconds)
+        time.sleep(rig.scale.seconds / 2)
+        alone = among_callers(signals, onlooker, rig.scale.seconds / 2)
         until(onlooker.sees_shedding, "something is shed", PATIENCE_S)
         lifted_ns = time.monotonic_ns()
         quota.lift()
-        until(lambda: time.monotonic_ns() - onlooker.last_shed_ns() > CALM_S * 1e9, "calm", PATIENCE_S)
+        until(lambda: time.monotonic_ns() - onlooker.last_loss_ns() > CALM_S * 1e9, "calm", PATIENCE_S)
     signals.stop()
     rig.load_stop()
-    recovery_ms = max(0.0, (onlooker.last_shed_ns() - lifted_ns) / 1e6)
-    return f"1/{1 / share:.0f} of the CPU time that the load needs", recovery_ms
+    recovery_ms = max(0.0, (onlooker.last_loss_ns() - lifted_ns) / 1e6)
+    return f"1/{1 / share:.0f} of the CPU time that the load needs", recovery_ms, alone
 
 
-def pressed(rig: ChaosRig, signals: Signals, onlooker: Onlooker) -> tuple[str, None]:
+def among_callers(signals: Signals, onlooker: Onlooker, seconds: float = 0.0) -> Sight:
+    """Strangers fall silent. What is shed once the last of them has left the queue, in a time in which checks
+    of callers arrive and bulk is shed, as every stranger would be."""
+    signals.only_callers()
+    full = onlooker.look()
+    queue = 2 * SHORT_BUFFER_BYTES // LEAST_SKB_BYTES  # the kernel grants twice what it is asked for
+    until(lambda: onlooker.look().since(full).received > queue, "the queue has gone through", PATIENCE_S)
+    before, heard, began_s = onlooker.look(), signals.heard["stun"], time.monotonic()
+
+    def is_shown() -> bool:
+        shed = onlooker.look().since(before)
+        return shed.step("shed_bulk") > 0 and signals.heard["stun"] >= heard + CHECKS
+
+    until(is_shown, f"{CHECKS} checks of callers arrive while bulk is shed", PATIENCE_S)
+    time.sleep(max(0.0, seconds - (time.monotonic() - began_s)))
+    return onlooker.look().since(before)
+
+
+def pressed(rig: ChaosRig, signals: Signals, onlooker: Onlooker) -> tuple[str, None, Sight]:
     """The same on a machine that has no CPU time to spare, where the load may be too much for ever: it ends,
     and with it the pressure."""
     with CpuQuota(rig.keeper_pid) as quota:
         quota.limit(SHORT_CPUS)
         until(lambda: onlooker.first_shed_ns()[-1] is not None, "voice is shed", PATIENCE_S)
+        alone = among_callers(signals, onlooker)
     signals.stop()
     rig.load_stop()
     until(lambda: not level(rig), "no pressure", PATIENCE_S)
-    return f"{SHORT_CPUS:.0%} of a CPU", None
+    return f"{SHORT_CPUS:.0%} of a CPU", None, alone
 
 
 def level(rig: ChaosRig) -> float:
@@ -212,21 +159,31 @@ def needed(rig: ChaosRig) -> float:
 
 def in_exact_books(outcome: Outcome, rig: ChaosRig, signals: Signals, received: int) -> Outcome:
     """What is missing was dropped by the kernel or shed by name; nothing else is missing."""
-    missing = sum(signals.sent[kind] - signals.heard[kind] for kind in ("stun", "dtls"))
     sent = outcome.sent + signals.sent.total()
     strange = set(rig.relay.drops()) - {*STEPS, *REFUSED}
     errors = sum(
         one.value for one in rig.relay.metrics() if one.name.endswith("conservation_error_datagrams")
     )
     return (
-        outcome.promising(
-            missing <= outcome.kernel_dropped, "STUN and DTLS of confirmed flows are never shed"
-        )
-        .promising(not strange, f"nothing is dropped for another reason, but for {strange}")
+        outcome.promising(not strange, f"nothing is dropped for another reason, but for {strange}")
         .promising(
             sent == received + outcome.kernel_dropped, f"{sent:,} sent = {received:,} received + kernel"
         )
         .promising(errors == 0, "received = forwarded + dropped in every shard")
+    )
+
+
+def sparing_callers(outcome: Outcome, signals: Signals, alone: Sight) -> Outcome:
+    """STUN and DTLS of confirmed flows are never shed. A check that is shed is counted as `shed_new`: nothing
+    is, once nobody else asks. Of DTLS as much arrives as of STUN, which it is sent in turns with: the kernel,
+    which drops some of both, knows no kinds."""
+    shed = {name: alone.step(name) for name in ("shed_unknown", "shed_new")}
+    heard = {kind: signals.heard[kind] for kind in ("stun", "dtls")}
+    chance = SIGMAS * math.sqrt(signals.sent["stun"] / 2)  # of two binomial distributions at their widest
+    return outcome.promising(
+        not any(shed.values()), f"no check of a confirmed flow is shed: {shed}"
+    ).promising(
+        abs(heard["stun"] - heard["dtls"]) <= chance, f"DTLS of confirmed flows is never shed: {heard} arrive"
     )
 
 
@@ -252,14 +209,18 @@ def in_order(outcome: Outcome, onlooker: Onlooker) -> Outcome:
     )
 
 
-def in_proportion(outcome: Outcome, onlooker: Onlooker) -> Outcome:
+def in_proportion(outcome: Outcome, rig: ChaosRig, onlooker: Onlooker) -> Outcome:
     """What is true of a load that was held all the time: every step sheds, and by class more passes."""
     whole = onlooker.sights[-1].since(onlooker.sights[0])
     shed = dict(zip(STEPS, whole.shed, strict=True))
     beside, bulk = onlooker.bulk_beside_voice()
     share = {name: whole.passed[number] for number, name in enumerate(TRAFFIC_CLASSES)}
     said = ", ".join(f"{count:,} {name}" for name, count in share.items())
-    note = f"passed: {said}; {beside:,} of {bulk:,} bulk datagrams passed while voice was shed"
+    note = (
+        f"recovery: until nothing was shed or dropped by the kernel any more; passed: {said}; "
+        f"{voice_words(rig, shed['shed_voice'])}; "
+        f"{beside:,} of {bulk:,} bulk datagrams passed while voice was shed"
+    )
     return (
         replace(outcome, note=f"{note}; {outcome.note}")
         .promising(min(shed.values()) > 0, f"every step sheds: {shed}")
@@ -268,6 +229,13 @@ def in_proportion(outcome: Outcome, onlooker: Onlooker) -> Outcome:
             share["bulk"] <= share["video"] < min(share["voice_data"], share["voice"]), f"by class: {share}"
         )
     )
+
+
+def voice_words(rig: ChaosRig, shed: int) -> str:
+    """How voice was lost: the kernel drops unread what a full socket does not hold, whatever it is."""
+    classes = in_turn(CLASSES, rig.scale.flows)
+    lost = sum(missing for flow, missing in rig.hurt_flows().items() if classes[flow] in VOICE)
+    return f"of voice {lost - shed:,} were dropped by the kernel, unread, and {shed:,} shed"
 
 
 SCENARIOS: dict[str, Callable[[Path, Scale], list[Outcome]]] = {"overload": by_class}
