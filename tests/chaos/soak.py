@@ -136,8 +136,8 @@ class Soak:
         return GROWTH_MAX_MIB if self.is_long else GROWTH_SHORT_MAX_MIB
 
     def least_snapshots(self, samples: int) -> float:
-        """How often the books have to be looked at: half as often as memory, for now and then there is no
-        engine. For the record every two seconds at least; a shorter run claims no rate."""
+        """How often the books have to be looked at: half as often as memory, since between two
+        engines nobody answers. For the record every two seconds at least; a shorter run claims no rate."""
         return max(samples / 2, self.seconds / 2 if self.is_long else 1)
 
     def _be_mischievous(self, mischief: Mischief, calls: Calls) -> float:
