@@ -45,8 +45,8 @@ def write_export(shared: mmap.mmap, shards: list[mmap.mmap], file: BinaryIO) -> 
     arrays: dict[str, NDArray[Any]] = {
         "format": np.array(FORMAT),
         "shared.header": header,
-        **_rows("shared.backends", _backends(shared), lambda rows: rows["state"] != layout.BACKEND_FREE),
-        **_rows("shared.routes", _routes(shared), lambda rows: rows["backend"] > 1),
+        **_rows("shared.backends", _backends(shared), lambda rows: rows["state"]),  # a free one has 0
+        **_rows("shared.routes", _routes(shared), lambda rows: rows["backend"] >= FIRST),
     }
     for kind, names in NAMES.items():
         arrays[f"names.{kind}"] = np.array(names)
@@ -65,13 +65,13 @@ def _shard_arrays(prefix: str, region: mmap.mmap) -> dict[str, NDArray[Any]]:
         prefix + "counters": _one(region, layout.COUNTERS, "counters"),
         prefix + "links": _one(region, layout.TRUNK_LINK, "links", layout.BACKENDS),
         prefix + "flows": flows[flows["state"] >= layout.FLOW_CONFIRMED],
-        prefix + "provisional": provisional[provisional["state"] != 0],
-        prefix + "transactions": transactions[transactions["id"] != 0],
+        prefix + "provisional": provisional[provisional["state"].nonzero()],
+        prefix + "transactions": transactions[transactions["id"].nonzero()],
         prefix + "ports": ports[ports["state"] == layout.PORT_QUARANTINE],
     }
 
 
-def _rows(name: str, rows: Rows, used: Callable[[Rows], NDArray[np.bool_]]) -> dict[str, NDArray[Any]]:
+def _rows(name: str, rows: Rows, used: Callable[[Rows], NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The rows that are in use, and at which index each stood."""
     (index,) = np.nonzero(used(rows))
     return {name: rows[index], f"{name}.index": index}
