@@ -156,6 +156,8 @@ class Succession:
         self._resume_s: float | None = None  # when the next engine goes, after a pause
         self._spawn_s: float | None = None  # when the next standby is started
         self._probation_s: float | None = None
+        self._versions: dict[int, str] = {}  # of the engines that have said it
+        self._failed_version = ""  # ended on its trial, and no other has passed one since
 
     # ---- events --------------------------------------------------------------------------------
 
@@ -167,6 +169,7 @@ class Succession:
         """An engine has imported everything."""
         if number != self.serving:
             self._due.pop(number, None)
+        self._versions[number] = version
         done: list[Command] = []
         upgrade = self._upgrade
         is_candidate = upgrade is not None and (upgrade.candidate, upgrade.phase) == (number, "warming")
@@ -201,7 +204,7 @@ class Succession:
         if upgrade is None or upgrade.phase != "releasing":  # else it must release in time
             self._due.pop(number, None)
         if upgrade is not None and is_candidate:
-            self._upgrade = None
+            self._upgrade, self._failed_version = None, ""
             done.append(Report(number, True, f"version {upgrade.version} serves"))
             if upgrade.layout != self.layout:
                 self.layout = upgrade.layout
@@ -229,6 +232,7 @@ class Succession:
         """An engine has ended. code: negative for the signal that killed it; fate: the same in words."""
         upgrade = self._upgrade
         self._due.pop(number, None)
+        self._versions.pop(number, None)
         if number == self.standby:
             self.standby = None
             self._standby_deaths += 1
@@ -315,6 +319,13 @@ class Succession:
 
     def _ask_to_release(self, upgrade: _Upgrade, now_s: float) -> list[Command]:
         """The candidate is ready. Between two short lives nobody has the tables."""
+        if self._could_leave_nobody(upgrade):
+            self._upgrade = None
+            text = (
+                f"version {upgrade.version} has failed before, and nobody of the running version stands by "
+                "to go on if it fails again: install one that works"
+            )
+            return [*self._dismiss(upgrade.candidate, now_s), Report(self.serving or 0, False, text)]
         if self.serving is not None:
             upgrade.phase = "releasing"
             self._due[self.serving] = now_s + RELEASE_S
@@ -326,9 +337,17 @@ class Succession:
         self._resume_s = None
         return self._try(upgrade, False, now_s)
 
+    def _could_leave_nobody(self, upgrade: _Upgrade) -> bool:
+        """After an upgrade that failed, whoever stands by next is of what is installed: it would fail too."""
+        if self.serving is None or upgrade.version != self._failed_version:
+            return False
+        running = self._versions.get(self.serving)
+        return self.standby is None or self._versions.get(self.standby) != running
+
     def _died_in_upgrade(self, upgrade: _Upgrade, fate: str, now_s: float) -> list[Command]:
         """The candidate on trial, or the old engine while it released."""
         if upgrade.phase == "trial":
+            self._failed_version = upgrade.version
             return self._failed(f"version {upgrade.version} ended at its start ({fate})", now_s)
         if self._needs_tables(upgrade):
             return self._failed(f"the running engine ended ({fate}) before it had exported", now_s)

@@ -287,6 +287,31 @@ def test_a_version_that_crashes_at_its_start_gives_way_to_the_old_one(layout: in
     assert relay.started(2, 12) == [Spawn(4)]
 
 
+@pytest.mark.parametrize(
+    ("stands_by", "installed", "may"), [("2.0", "2.0", False), ("2.0", "2.1", True), ("1.0", "2.0", True)]
+)
+def test_a_version_that_has_failed_is_tried_again_only_where_the_old_one_could_go_on(
+    stands_by: str, installed: str, may: bool
+) -> None:
+    relay = upgrading()
+    relay.released(1, False, 11)
+    relay.died(3, 1, "exit code 1", 11)
+    relay.died(1, 0, "exit code 0", 11)
+    assert relay.started(2, 12) == [Spawn(4)]
+    relay.ready(4, 1, stands_by, 13)  # of what is installed by then
+    relay.upgrade(20)
+    done = relay.ready(5, 1, installed, 20)
+    if may:
+        assert done == [Let(2, export=False)]
+    else:
+        (dismissed, report) = done
+        assert dismissed == Dismiss(5)
+        assert isinstance(report, Report)
+        assert (report.number, report.done) == (2, False)
+        assert "has failed before" in report.text
+        assert relay.died(2, -9, "SIGKILL", 30)[1:] == [Word(4)]
+
+
 def test_an_engine_that_dies_while_it_releases_costs_nothing() -> None:
     relay = upgrading()
     assert without_warnings(relay.died(1, -9, "SIGKILL", 11)) == [Word(3)]
