@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from pyfastpath.wire import stun
+from pyfastpath.wire.demux import Kind, demux
+from tests.chaos.behind import Behind
 from tests.chaos.newcomers import Newcomers
 from tests.chaos.outcome import Outcome
 from tests.chaos.rig import NAMES, NUMBERS, ChaosRig, key_tables
 from tests.chaos.scale import Scale
 from tests.chaos.sessions import in_turn, installed, minted
+
+EXTRA: Final = 3  # number of the backend that joins and leaves
+ITS_SESSIONS: Final = 10
+ITS_PER_S: Final = 100
 
 
 def newcomers(rig: ChaosRig, ufrags: list[str], crowd: int = 0) -> Newcomers:
@@ -117,22 +126,20 @@ def backends(directory: Path, scale: Scale) -> list[Outcome]:
     with ChaosRig(directory, scale.both_ways(), mode="echo") as rig:
         address = "{}:{}".format(*rig.load.backends[0])
         others = installed(rig.relay, [NAMES[1]] * coming(scale))
-        extra = "{}:{}".format(*rig.load.backends[1])
+        changes = (
+            ("POST", f"/v1/backends/{NAMES[0]}/drain", None),
+            ("POST", f"/v1/backends/{NAMES[0]}/undrain", None),
+            ("POST", f"/v1/backends/{NAMES[0]}/drain", None),
+            ("DELETE", f"/v1/backends/{NAMES[0]}", None),
+            ("PUT", f"/v1/backends/{NAMES[0]}", {"address": address, "transceiver": NUMBERS[0]}),
+        )
+        stray = Counter[str]()
         rig.load_start()
         with newcomers(rig, others) as new:
             for _ in range(scale.repeats):
-                for method, path, body in (
-                    ("PUT", "/v1/backends/extra", {"address": extra}),
-                    ("POST", f"/v1/backends/{NAMES[0]}/drain", None),
-                    ("POST", f"/v1/backends/{NAMES[0]}/undrain", None),
-                    ("POST", f"/v1/backends/{NAMES[0]}/drain", None),
-                    ("DELETE", f"/v1/backends/{NAMES[0]}", None),
-                    ("PUT", f"/v1/backends/{NAMES[0]}", {"address": address, "transceiver": NUMBERS[0]}),
-                    ("DELETE", "/v1/backends/extra", None),
-                ):
-                    rig.mark()
-                    rig.ask(method, path, body)
-                    rig.arrives_again()
+                with another(rig, stray):
+                    for change in changes:
+                        told(rig, *change)
         back = installed(rig.relay, [NAMES[0]] * 10)
         with newcomers(rig, back, crowd=1) as returned:
             rig.arrives_again()
@@ -142,7 +149,43 @@ def backends(directory: Path, scale: Scale) -> list[Outcome]:
             outcome.promising_nothing_lost()
             .promising(new.missed == 0, "new sessions of the other backend are confirmed meanwhile")
             .promising(returned.missed == 0, "a backend that came back gets new sessions")
+            .promising(
+                not stray.total(), f"a backend that joins hears its own sessions and no others: {dict(stray)}"
+            )
         ]
+
+
+def told(rig: ChaosRig, method: str, path: str, body: object = None) -> None:
+    """One change, and calls that go on."""
+    rig.mark()
+    rig.ask(method, path, body)
+    rig.arrives_again()
+
+
+@contextmanager
+def another(rig: ChaosRig, stray: Counter[str]) -> Iterator[None]:
+    """A backend joins, and ten sessions of its own come; in the end it leaves. stray: counts what it heard of
+    anybody else, and its own sessions that it did not hear, or that did not hear it."""
+    heard = Counter[str]()
+
+    def answers(datagram: bytes) -> Iterable[bytes]:
+        if demux(datagram) != Kind.STUN:
+            heard["media"] += 1
+            return ()
+        request = stun.parse_message(datagram)
+        heard[(request.ufrag or b"").decode()] += 1
+        return (stun.build_message(stun.BINDING_SUCCESS, request.transaction),)
+
+    rig.mark()
+    with Behind(rig, "extra", EXTRA, answers) as extra:
+        rig.arrives_again()
+        its_own = installed(rig.relay, [extra.name] * ITS_SESSIONS)
+        with Newcomers(rig, its_own, per_s=ITS_PER_S, crowd=2) as new:
+            yield
+        told(rig, "DELETE", f"/v1/backends/{extra.name}")
+    stray["not answered"] += new.missed
+    stray["not heard"] += len(set(its_own) - heard.keys())
+    stray["others"] += sum(count for ufrag, count in heard.items() if ufrag not in its_own)
 
 
 SCENARIOS = {
