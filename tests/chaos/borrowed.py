@@ -8,12 +8,15 @@ with Borrowed(rig.keeper_pid, rig.relay.listen) as listening:
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import socket
 import struct
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final, Self
+
+from tests.chaos.outcome import CannotRunError
 
 SYS_PIDFD_GETFD: Final = 438  # Linux 5.6, the same number on every architecture
 SO_MEMINFO: Final = 55  # asm-generic/socket.h
@@ -23,7 +26,7 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 class Borrowed:
     """Those of process `pid` that are bound to this address. While they are held here they count as this
-    process's own, too."""
+    process's own, too. CannotRunError: the kernel lends none."""
 
     def __init__(self, pid: int, listen: tuple[str, int]) -> None:
         with ExitStack() as undo:
@@ -54,9 +57,11 @@ class Borrowed:
 
 
 def _borrowed(pidfd: int, number: int) -> socket.socket | None:
-    """Our own descriptor of the same socket; None when it is none."""
+    """Our own descriptor of the same socket; None when it is none, or closed by now."""
     fd = _libc.syscall(SYS_PIDFD_GETFD, pidfd, number, 0)
     if fd < 0:
+        if (error := ctypes.get_errno()) != errno.EBADF:
+            raise CannotRunError(f"sockets cannot be borrowed here: pidfd_getfd: {os.strerror(error)}")
         return None
     with suppress(OSError):
         return socket.socket(fileno=fd)

@@ -30,8 +30,9 @@ class Outcome:
     kernel_dropped  what the kernel threw away at the relay's sockets because their buffers were full. It does
                     not say whose: with other senders beside the load, hostile ones too, not all are in lost
     recovery_ms     the worst of all repeats: the longest silence after the fault, a time in which no probe at
-                    all arrived. Without any gap that is the distance of two batches, about 1 ms. None: the
-                    fault was none that could silence a relay
+                    all arrived. Without any gap that is the distance of two batches, about 1 ms. Of overload:
+                    how long something was still lost after it. None: the fault was none that could silence a
+                    relay
     memory_mib      the most seen of the relay's processes together: private pages of each, shared tables once
     note            what else a reader should know
     invalid         why the load tools, not the relay, spoilt the run; empty when they did their work

@@ -35,7 +35,8 @@ MEANING = """## What the figures mean
 * **kernel drops**: what the kernel dropped because a socket of the relay was full. It does not say whose:
   beside the load there are newcomers, signals and attackers. Where a row forgives that, its note says so.
 * **duplicated**: arrived again. **misrouted**: arrived at another backend or another client.
-* **recovery**: the worst of all times in which no datagram at all arrived after the fault.
+* **recovery**: the worst of all times in which no datagram at all arrived after the fault. Of overload, which
+  silences nobody: how long something was still lost once it was over.
 * **p99 of live calls** beside an attack: the goal is at most twice that beside ordinary datagrams at the same
   rate. The note has the ratio and says where the goal is missed; a timing fails no run.
 * **memory**: the most seen of the relay's processes: what each has for itself, and the shared tables once.

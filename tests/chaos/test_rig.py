@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.books import behind
-from tests.chaos.outcome import InvalidRunError, Outcome
+from tests.chaos.borrowed import Borrowed
+from tests.chaos.outcome import CannotRunError, InvalidRunError, Outcome
 from tests.chaos.rig import ChaosRig
 from tests.chaos.scale import SHORT
 from tests.support.relay import PUBLISH_S
@@ -37,6 +38,11 @@ def test_what_the_kernel_drops_is_lost_counted_and_timed(tmp_path: Path) -> None
         outcome.assert_nothing_lost(beyond_kernel=True)
         with pytest.raises(AssertionError, match="nothing is lost"):
             outcome.assert_nothing_lost()
+        try:
+            with Borrowed(rig.keeper_pid, rig.relay.listen) as listening:
+                assert listening.drops() == outcome.kernel_dropped
+        except CannotRunError as reason:
+            pytest.skip(str(reason))
 
 
 def test_a_trunk_returns_what_was_sent(tmp_path: Path) -> None:

@@ -196,15 +196,15 @@ def gone(rig: ChaosRig) -> int:
 class Still:
     """Nobody knows how much is still to come once something is gone: whether anything has moved lately."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = STILL_S) -> None:
+        self._seconds, self._since_s = seconds, 0.0
         self._last: tuple[int, ...] = ()
-        self._since_s = 0.0
 
     def so_far(self, *counts: int) -> bool:
         """These have been the same for a while."""
         if counts != self._last:
             self._last, self._since_s = counts, time.monotonic()
-        return time.monotonic() - self._since_s > STILL_S
+        return time.monotonic() - self._since_s > self._seconds
 
 
 def _wait_for_books(rig: ChaosRig, expected: Counter[str]) -> None:
