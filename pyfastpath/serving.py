@@ -33,9 +33,25 @@ HTTP_REFUSALS: Final = (
     web.HTTPMethodNotAllowed,
     web.RequestPayloadError,
 )
-"""What aiohttp raises for requests that are at fault: each API says it in its own words, in JSON."""
+"""What aiohttp raises for requests that are at fault."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def http_refusal(
+    request: web.Request, error: Exception, *, bytes_max: int, send: str, paths: str
+) -> tuple[int, str, str]:
+    """(status, code, sentence) of one of HTTP_REFUSALS. send: what instead of too long a body; paths: which
+    there are."""
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return error.status, "too_large", f"the body is longer than {bytes_max} bytes. {send}"
+    if isinstance(error, web.HTTPNotFound):
+        return error.status, "not_found", f"no such path: {request.path}. {paths}"
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        text = f"{request.path} does not take {request.method}. Use {allowed}."
+        return error.status, "method_not_allowed", text
+    return 400, "bad_request", BODY_BROKE_OFF
 
 
 async def start(

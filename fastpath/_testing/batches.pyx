@@ -7,6 +7,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
+from fastpath._testing.addresses cimport client_of, endpoint_of
 from fastpath.address cimport client_from_sockaddr, endpoint_to_sockaddr
 from fastpath.batch cimport (
     arrival, batch_arrival, batch_attach_datagrams, batch_attach_trunk, batch_owed, batch_receive, batch_send,
@@ -24,22 +25,6 @@ from fastpath.counters import DROP_REASONS
 
 cdef enum:
     NAME_BYTES = 32
-
-
-cdef fp_client client_of(tuple client) except *:
-    cdef fp_client out
-    memset(&out, 0, sizeof(out))
-    memcpy(out.address, <const char *>(<bytes>client[0]), 16)
-    out.port, out.family, out.ingress = client[1], client[2], client[3]
-    return out
-
-
-cdef fp_endpoint endpoint_of(tuple address) except *:
-    cdef fp_endpoint out
-    memset(&out, 0, sizeof(out))
-    memcpy(out.address, <const char *>(<bytes>address[0]), 16)
-    out.port, out.family = address[1], address[2]
-    return out
 
 
 # ---- bundles --------------------------------------------------------------------------------------

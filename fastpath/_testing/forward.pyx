@@ -1,8 +1,9 @@
 """The decision under test: shards in plain memory, one datagram at a time, time as an argument."""
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
+from fastpath._testing.addresses cimport client_of, endpoint_of
 from fastpath.address cimport client_hash
 from fastpath.forward cimport forward_down_plain, forward_down_trunk, forward_up
 from fastpath.layout cimport FP_DROP, FP_FORWARD, FP_NO_PORT, fp_client, fp_datagram, fp_endpoint, fp_verdict
@@ -12,15 +13,6 @@ from fastpath.shard cimport Shard, Shared
 
 from fastpath.counters import DECISIONS, DROP_REASONS
 from fastpath.shard import format_shard, format_shared, link_shards, shard_bytes, shared_bytes
-
-
-cdef fp_client client_of(tuple client) except *:
-    """(address16, port, family, ingress) -> fp_client"""
-    cdef fp_client out
-    memset(&out, 0, sizeof(out))
-    memcpy(out.address, <const char *>(<bytes>client[0]), 16)
-    out.port, out.family, out.ingress = client[1], client[2], client[3]
-    return out
 
 
 cdef class Bench:
@@ -102,11 +94,8 @@ cdef class Bench:
     def from_plain(self, int shard, uint16_t port, tuple source, bytes data, uint32_t now_ms):
         """A reply that arrived at an upstream port from source (address16, port, family)."""
         cdef Shard one = self.shards[shard]
-        cdef fp_endpoint endpoint
+        cdef fp_endpoint endpoint = endpoint_of(source)
         cdef fp_verdict verdict
-        memset(&endpoint, 0, sizeof(endpoint))
-        memcpy(endpoint.address, <const char *>(<bytes>source[0]), 16)
-        endpoint.port, endpoint.family = source[1], source[2]
         forward_down_plain(&one.state, port, &endpoint, <const uint8_t *><const char *>data,
                            <size_t>len(data), now_ms, &verdict)
         return verdict_of(&verdict, False)

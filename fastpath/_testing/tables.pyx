@@ -6,8 +6,9 @@ Hashes may be given where a test wants collisions.
 """
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
+from fastpath._testing.addresses cimport client_of, endpoint_of
 from fastpath.admission cimport (
     ADMISSION_WAYS, admission_limit, admission_table, admission_take, bucket, network_of)
 from fastpath.address cimport client_hash
@@ -36,22 +37,6 @@ from fastpath.siphash cimport siphash13
 from fastpath.transactions cimport (
     flow_tag as c_flow_tag, transaction_id as c_transaction_id, transaction_table, transactions_first_from,
     transactions_known, transactions_remember)
-
-
-cdef fp_client client_of(tuple client) except *:
-    cdef fp_client out
-    memset(&out, 0, sizeof(out))
-    memcpy(out.address, <const char *>(<bytes>client[0]), 16)
-    out.port, out.family, out.ingress = client[1], client[2], client[3]
-    return out
-
-
-cdef fp_endpoint endpoint_of(tuple address) except *:
-    cdef fp_endpoint out
-    memset(&out, 0, sizeof(out))
-    memcpy(out.address, <const char *>(<bytes>address[0]), 16)
-    out.port, out.family = address[1], address[2]
-    return out
 
 
 cdef tuple client_tuple(const fp_client *client):

@@ -30,7 +30,7 @@ from pyfastpath.relay.control import Control, Reloaded
 from pyfastpath.relay.listing import Filter
 from pyfastpath.relay.routing import BulkResult
 from pyfastpath.relay.sessions import parse_route, session_hash
-from pyfastpath.serving import BODY_BROKE_OFF, HTTP_REFUSALS
+from pyfastpath.serving import HTTP_REFUSALS, http_refusal
 from pyfastpath.types import Endpoint, canonical
 
 log = logging.getLogger("pyfastpath.admin")
@@ -119,24 +119,14 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         others = error.others if isinstance(error, ConfigError) else ()
         return _error(_code_of(error), " ".join(map(str, (error, *others))))
     except HTTP_REFUSALS as error:
-        return _http_error(request, error)
+        send, paths = "Send less, or NDJSON to /v1/routes.", "All of them begin with /v1/."
+        _, code, text = http_refusal(request, error, bytes_max=SDP_BYTES_MAX, send=send, paths=paths)
+        return _error(code, text)
     except (web.HTTPException, ConnectionResetError):
         raise
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
         return _error("internal", "the relay failed to answer. Its log has the reason.")
-
-
-def _http_error(request: web.Request, error: Exception) -> web.Response:
-    if isinstance(error, web.HTTPRequestEntityTooLarge):
-        hint = "Send less, or NDJSON to /v1/routes."
-        return _error("too_large", f"the body is longer than {SDP_BYTES_MAX} bytes. {hint}")
-    if isinstance(error, web.HTTPNotFound):
-        return _error("not_found", f"no such path: {request.path}. All of them begin with /v1/.")
-    if isinstance(error, web.HTTPMethodNotAllowed):
-        allowed = ", ".join(sorted(error.allowed_methods))
-        return _error("method_not_allowed", f"{request.path} does not take {request.method}. Use {allowed}.")
-    return _error("bad_request", BODY_BROKE_OFF)
 
 
 def _code_of(error: FastpathError) -> str:

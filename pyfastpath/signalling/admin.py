@@ -23,7 +23,7 @@ from pyfastpath.registry.record import (
     build_record,
     parse_record,
 )
-from pyfastpath.serving import BODY_BROKE_OFF, HTTP_REFUSALS
+from pyfastpath.serving import HTTP_REFUSALS, http_refusal
 from pyfastpath.signalling.errors import CallError
 
 log = logging.getLogger("pyfastpath.signalling")
@@ -115,25 +115,14 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         log.error("the registry failed: %s", error)  # noqa: TRY400 - its sentence says it all
         return _error(_FAILED, "registry_failed", str(error))
     except HTTP_REFUSALS as error:
-        return _http_error(request, error)
+        paths = "Try /v1/transceivers."
+        send = "Send one record."
+        return _error(*http_refusal(request, error, bytes_max=RECORD_BYTES_MAX, send=send, paths=paths))
     except (web.HTTPException, ConnectionResetError):
         raise
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
         return _error(500, "internal", "the gateway failed to answer. Its log has the reason.")
-
-
-def _http_error(request: web.Request, error: Exception) -> web.Response:
-    if isinstance(error, web.HTTPMethodNotAllowed):
-        allowed = ", ".join(sorted(error.allowed_methods))
-        message = f"{request.path} does not take {request.method}. Use {allowed}."
-        return _error(error.status, "method_not_allowed", message)
-    if isinstance(error, web.HTTPNotFound):
-        return _error(error.status, "not_found", f"no such path: {request.path}. Try /v1/transceivers.")
-    if isinstance(error, web.HTTPRequestEntityTooLarge):
-        message = f"the body is longer than {RECORD_BYTES_MAX} bytes. Send one record."
-        return _error(error.status, "too_large", message)
-    return _error(400, "bad_request", BODY_BROKE_OFF)
 
 
 def _error(status: int, code: str, message: str) -> web.Response:

@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from pyfastpath.access import refusal
 from pyfastpath.errors import FastpathError
-from pyfastpath.serving import BODY_BROKE_OFF, HTTP_REFUSALS, streaming
+from pyfastpath.serving import HTTP_REFUSALS, http_refusal, streaming
 from pyfastpath.transceiver.endpoint import Endpoint
 from pyfastpath.transceiver.member import Member
 from pyfastpath.transceiver.requests import CreateSession, SessionError, SessionInfo
@@ -183,23 +183,14 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         code, line = (error.code, error.line) if isinstance(error, SessionError) else ("refused", 0)
         return _error(code, str(error), line)
     except HTTP_REFUSALS as error:
-        return _http_error(request, error)
+        paths = "All of them begin with /v1/."
+        _, code, text = http_refusal(request, error, bytes_max=BODY_BYTES_MAX, send="Send less.", paths=paths)
+        return _error(code, text)
     except (web.HTTPException, ConnectionResetError):
         raise
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
         return _error("internal", "the transceiver failed to answer. Its log has the reason.")
-
-
-def _http_error(request: web.Request, error: Exception) -> web.Response:
-    if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return _error("too_large", f"the body is longer than {BODY_BYTES_MAX} bytes. Send less.")
-    if isinstance(error, web.HTTPNotFound):
-        return _error("not_found", f"no such path: {request.path}. All of them begin with /v1/.")
-    if isinstance(error, web.HTTPMethodNotAllowed):
-        allowed = ", ".join(sorted(error.allowed_methods))
-        return _error("method_not_allowed", f"{request.path} does not take {request.method}. Use {allowed}.")
-    return _error("bad_request", BODY_BROKE_OFF)
 
 
 def _error(code: str, message: str, line: int = 0) -> web.Response:
