@@ -8,8 +8,6 @@ the next one has not started any.
 
 import mmap
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, Final
 
@@ -19,7 +17,7 @@ from fastpath.restore import restore_flows, restore_resting_ports, restore_route
 from fastpath.shard import Shard, Shared
 from numpy.typing import NDArray
 
-from pyfastpath.errors import LayoutError
+from pyfastpath.errors import FastpathError, LayoutError
 from pyfastpath.relay import layout, memory
 
 Rows = NDArray[np.void]
@@ -28,11 +26,6 @@ Arrays = Mapping[str, NDArray[Any]]
 FORMAT: Final = 1
 FIRST: Final = 2  # a route says index + 2: layout.h, FP_ROUTE_EMPTY
 ROUTE_SLOTS: Final = 1 << 27  # twice the most that routes_max may be
-DAMAGED: Final = (
-    ArithmeticError, EOFError, LookupError, MemoryError, OSError, RuntimeError, SyntaxError, TypeError,
-    ValueError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-"""What zipfile and numpy raise for bytes that are no export, and we for rows that do not fit."""
 NAMES: Final = {"dropped": [name for name, _ in DROP_REASONS], "decisions": [name for name, _ in DECISIONS]}
 
 
@@ -87,13 +80,20 @@ def read_export(file: BinaryIO, note: int) -> memory.MemoryFds:
     """
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            if (found := int(arrays["format"])) != FORMAT:
-                raise LayoutError(
-                    f"the export has format {found}, this version reads {FORMAT}.", "Upgrade further."
-                )
+            _demand_format(int(arrays["format"]))
             return _restored(arrays, note)
-    except DAMAGED as error:
-        raise LayoutError(f"the export cannot be read: {error}.", "The old version goes on.") from error
+    except FastpathError:
+        raise
+    except (
+        Exception
+    ) as error:  # zipfile, zlib, tokenize and ast, by which numpy reads: no list would be whole
+        why = str(error).partition("\n")[0]
+        raise LayoutError(f"the export cannot be read: {why}.", "The old version goes on.") from error
+
+
+def _demand_format(found: int) -> None:
+    if found != FORMAT:
+        raise LayoutError(f"the export has format {found}, this version reads {FORMAT}.", "Upgrade further.")
 
 
 def _restored(arrays: Arrays, note: int) -> memory.MemoryFds:

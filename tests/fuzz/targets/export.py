@@ -23,7 +23,9 @@ from tests.model.traffic import CLIENTS, TRANSACTIONS, UFRAGS, connect, crowd_re
 BYTES_MAX = 256
 SMOKE_RUNS = 100
 ON_DATA_PLANE = True
-CRASHERS: dict[str, bytes] = {}
+CRASHERS = {
+    "an array's type that does not end": bytes.fromhex("060001203901200103"),
+}
 
 FILE, ROWS = 0, 1
 NO_NOTE = -1
