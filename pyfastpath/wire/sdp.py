@@ -172,7 +172,7 @@ def _with_candidates(section: list[str], kept: list[str], candidates: tuple[Cand
     first = next((i for i, line in enumerate(section) if line.startswith(_CANDIDATE_LINES)), len(kept))
     lines = [_with_default(line, candidates[0]) for line in kept]
     if not lines[-1].endswith("\n"):  # a text that breaks off, between CR and LF perhaps
-        lines[-1] = lines[-1].removesuffix("\r") + end
+        lines[-1] = lines[-1].rstrip("\r") + end
     new = [candidate.line() + end for candidate in candidates] + ["a=end-of-candidates" + end]
     return lines[:first] + new + lines[first:]
 

@@ -14,6 +14,7 @@ ON_DATA_PLANE = False
 CRASHERS = {
     "an m= line of nothing else": b"v=0\nm=\na=ice-ufrag:abcd\n",
     "an m= line with a port and no format": b"v=0\nm=audio 9\na=ice-ufrag:abcd\n",
+    "a text that ends with a CR too many": b"v=0\r\na=ice-ufrag:abcd\r\nm=audio 9 RTP/SAVPF 0\r\r",
     "a text that ends between CR and LF": b"v=0\r\nm=audio 9 RTP/SAVPF 0\r\na=ice-ufrag:abcd\r",
 }
 WORDS = (
