@@ -84,7 +84,8 @@ def extra_needed() -> Iterator[None]:
         if (error.name or "").startswith("pyfastpath"):
             raise
         raise FastpathError(
-            f"{error.name} is not installed", "pip install 'pyfastpath[transceiver]' brings it."
+            f"{error.name} is not installed",
+            "pip install 'pyfastpath[transceiver]' brings it ('.[transceiver]' in a checkout).",
         ) from error
 
 

@@ -86,6 +86,17 @@ def answered_target(backend: Backend, candidates: Iterable[Candidate]) -> Endpoi
     )
 
 
+def elsewhere(backend: Backend, candidates: Iterable[Candidate]) -> str:
+    """The addresses an answer names, where the one to which its flows will go is not among them; else empty.
+
+    Right behind a NAT, and lost datagrams where a server opens a port for each session.
+    """
+    named = [endpoint for one in candidates if (endpoint := _endpoint(one)) is not None]
+    if backend.mode != "plain" or backend.allow or Endpoint.parse(backend.address) in named:
+        return ""
+    return ", ".join(map(str, named))
+
+
 def _endpoint(candidate: Candidate) -> Endpoint | None:
     try:
         address = canonical(ip_address(candidate.address))

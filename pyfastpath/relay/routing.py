@@ -3,6 +3,7 @@
 Runs in the control thread, the routes' one writer.
 """
 
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, Final
 from fastpath.routes import CONFLICT, FULL, INSTALLED, REFRESHED
 from fastpath.shard import Shared
 
+from pyfastpath.config import Backend
 from pyfastpath.errors import RouteError
 from pyfastpath.relay import placement, sessions
 from pyfastpath.relay.backends import Registry
@@ -20,6 +22,8 @@ from pyfastpath.relay.listing import endpoint_of
 from pyfastpath.relay.tables import Tables
 from pyfastpath.types import Endpoint
 from pyfastpath.wire import sdp
+
+log = logging.getLogger("pyfastpath.routing")
 
 ERRORS_TOLD: Final = 100
 RESULTS: Final = {INSTALLED: "installed", REFRESHED: "refreshed", CONFLICT: "conflict", FULL: "table_full"}
@@ -50,6 +54,7 @@ class Routing:
         self._registry = registry
         self.ttl_s = 3600
         self.candidates: tuple[sdp.Candidate, ...] = ()
+        self._warned: set[str] = set()  # backends whose answers name other addresses
 
     def place(self, request: sessions.RouteRequest) -> int:
         """The table index a request's route goes to: a backend's, or that of the target it names."""
@@ -102,6 +107,8 @@ class Routing:
         try:
             for place, media in enumerate(sdp.media_ice(answer)):
                 where = target or placement.answered_target(spec, media.candidates)
+                if not target:
+                    self._warn_of_others(spec, media.candidates)
                 request = sessions.RouteRequest(
                     ufrag=media.ufrag,
                     backend=backend,
@@ -117,6 +124,18 @@ class Routing:
                 self._shared.routes.remove(ufrag.encode())
             raise
         return sdp.replace_candidates(answer, self.candidates)
+
+    def _warn_of_others(self, spec: Backend, candidates: Iterable[sdp.Candidate]) -> None:
+        named = placement.elsewhere(spec, candidates)
+        if named and spec.id not in self._warned:
+            self._warned.add(spec.id)
+            log.warning(
+                "an answer of backend %s names %s, its flows go to %s: right behind a NAT; "
+                "a server with a port for each session needs the backend's allow",
+                spec.id,
+                named,
+                spec.address,
+            )
 
     def get(self, ufrag: str) -> dict[str, Any]:
         """One installed route. RouteError (not_found) when there is none."""

@@ -163,6 +163,8 @@ def session(
 
 def _show_flows(said: dict[str, Any], output: str) -> None:
     show(said, output, said["flows"])
+    if output == "text" and not said["flows"]:
+        print("no flow", file=sys.stderr)
     if output == "text" and said["matching"] > len(said["flows"]):
         print(f"{said['matching']} match: --limit shows more", file=sys.stderr)
 

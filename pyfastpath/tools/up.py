@@ -127,7 +127,7 @@ async def call_and_judge(edge: Edge) -> bool:
         seen = await call.report()
         await asyncio.sleep(PUBLISH_S)
         relay = (await read_relay_numbers(health)).since(before)
-        say(report(seen, relay, SELF_AGENT))
+        say(report(seen, relay, SELF_AGENT, edge.via))
         faults = list(find_faults(seen, relay, edge.candidates))
         await call.hang_up()
     except CallError as error:
@@ -139,13 +139,12 @@ async def call_and_judge(edge: Edge) -> bool:
 
 
 def _invite(edge: Edge) -> None:
-    python = os.path.relpath(sys.executable)
     warning = "  (your browser will warn: the certificate is this machine's own)" if edge.wishes.tls else ""
     choice = "" if edge.wishes.agent == PARROT else "/#own"  # else the page would choose the parrot
     say(
         f"\nTalk to it:    {edge.page}{choice}{warning}\n"
         f"Metrics:       http://{edge.wishes.health(0)}/metrics, and the ports after it\n"
-        f"Look inside:   {python} -m pyfastpath ctl --socket {edge.directory}/relay.sock flows\n"
+        f"Look inside:   {sys.executable} -m pyfastpath ctl --socket {edge.directory}/relay.sock flows\n"
         f"Logs:          {edge.directory}\n"
         "Ctrl-C stops everything."
     )

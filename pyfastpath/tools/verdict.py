@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -28,11 +29,13 @@ class Heard(Protocol):
     def audio_ms(self) -> float | None: ...
 
 
-def report(call: CallReport, relay: RelayNumbers, agent: str) -> str:
-    """What happened, in six lines."""
+def report(call: CallReport, relay: RelayNumbers, agent: str, via: str = "") -> str:
+    """What happened, in six lines. via: the address that was called instead, where that of the candidates is
+    not this machine's."""
+    stood_in = f", called at {via}" if via else ""
     steps = ", ".join(f"{name} {_ms(value)}" for name, value in call.steps_ms.items())
     return (
-        f"  path       client → {', '.join(call.candidates)} (relay) → transceiver → {agent}\n"
+        f"  path       client → {', '.join(call.candidates)} (relay{stood_in}) → transceiver → {agent}\n"
         f"  setup      answer {_ms(call.answer_ms)}, connected {_ms(call.connected_ms)}, first event "
         f"{_ms(call.event_ms)}; the transceiver's steps: {steps or 'unknown'}\n"
         f"{media_report(call, relay)}"
@@ -48,10 +51,18 @@ def media_report(call: Heard, relay: RelayNumbers) -> str:
         f"  forwarded  {relay.forwarded_up + relay.forwarded_down} datagrams "
         f"({relay.forwarded_up} up, {relay.forwarded_down} down)\n"
         f"  dropped    {sum(relay.dropped.values())}{f' ({dropped})' if dropped else ''}\n"
-        f"  latency    in the relay ≤ {_ms(relay.residence_ms(0.5))} (p50), "
-        f"≤ {_ms(relay.residence_ms(0.99))} (p99); RTCP round trip {_ms(call.network_ms)}; "
+        f"  latency    in the relay {_stay(relay, 0.5)} (p50), {_stay(relay, 0.99)} (p99); "
+        f"RTCP round trip {_ms(call.network_ms)}; "
         f"audio round trip {_ms(call.audio_ms)}, jitter buffers included"
     )
+
+
+def _stay(relay: RelayNumbers, share: float) -> str:
+    """The histogram's bound; where its last one was passed, that."""
+    bound = relay.residence_ms(share)
+    if bound is not None and math.isinf(bound):
+        return f"> {_ms(1000 * max(filter(math.isfinite, relay.residence), default=0))}"
+    return f"≤ {_ms(bound)}"
 
 
 def _ms(value: float | None) -> str:

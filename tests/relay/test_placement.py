@@ -6,7 +6,7 @@ import pytest
 
 from pyfastpath.config import Backend
 from pyfastpath.errors import RouteError
-from pyfastpath.relay.placement import Ingress, answered_target, relay_candidates, target_of
+from pyfastpath.relay.placement import Ingress, answered_target, elsewhere, relay_candidates, target_of
 from pyfastpath.types import Endpoint
 from pyfastpath.wire.sdp import Candidate
 
@@ -74,6 +74,14 @@ def test_an_answer_without_a_usable_candidate_is_refused(offered: list[Candidate
         answered_target(SFU, offered)
     assert refused.value.code == "bad_target"
     assert says in str(refused.value)
+
+
+def test_an_answer_that_names_other_addresses_than_its_backends_is_noticed() -> None:
+    one = Backend(id="one", address="10.0.0.5:5000")
+    assert elsewhere(one, [candidate("10.0.0.5", 25000), candidate("name.local")]) == "10.0.0.5:25000"
+    assert elsewhere(one, [candidate("10.0.0.5", 25000), candidate("10.0.0.5", 5000)]) == ""
+    assert elsewhere(one, []) == ""  # it trickles, or hides them
+    assert elsewhere(SFU, [candidate("10.0.0.5", 25000)]) == ""
 
 
 def test_a_target_inside_allow() -> None:

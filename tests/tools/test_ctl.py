@@ -126,6 +126,7 @@ def test_workers_loglevel_reload(ctl):
 
 def test_no_flows_is_an_empty_list(ctl):
     assert asked(ctl, "flows") == {"flows": [], "matching": 0}
+    assert ctl("flows") == (0, "", "no flow\n")
     assert ctl("session", "nobody")[0] == 1
     code, _, err = ctl("flows", "--upstream", "nonsense")
     assert code == 1

@@ -1,6 +1,7 @@
 """A good call has no fault; each thing that may be wrong is one."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -54,6 +55,9 @@ def test_each_thing_that_is_wrong_is_a_fault(call, numbers, word):
 
 def test_the_report_says_what_was_seen():
     text = report(CALL, dataclasses.replace(NUMBERS, dropped={"bad_tag": 2}), "echo")
+    assert "(relay, called at 127.0.0.1)" in report(CALL, NUMBERS, "echo", via="127.0.0.1")
+    slow = dataclasses.replace(NUMBERS, residence={0.0001: 1, 0.001: 2, math.inf: 470})
+    assert "> 1 ms (p50), > 1 ms (p99)" in report(CALL, slow, "echo")
     for words in (
         "client → 127.0.0.1:3478 (relay) → transceiver → echo",
         "answer 5 ms, connected 40 ms, first event 46 ms",
