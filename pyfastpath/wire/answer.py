@@ -1,4 +1,4 @@
-"""The transceiver's answer to an offer: one audio section, one data channel, everything else refused (P).
+"""The transceiver's answer to an offer: one audio section, one data channel, everything else refused.
 
 RFC 8829 (JSEP), RFC 9143 (BUNDLE), RFC 8839 (ICE). Chromium, Firefox, aiortc and libwebrtc for Node take it:
 credentials and fingerprint stand in every accepted section, candidates in the first, whose transport it is.

@@ -1,4 +1,4 @@
-"""A client's session description as the transceiver reads it: one audio stream of Opus, one data channel (P).
+"""A client's session description as the transceiver reads it: one audio stream of Opus, one data channel.
 
 What is refused is refused with the number of the line and the reason, because whoever reads the error
 wrote the offer. Candidates are not read: the client's address is learnt from its Binding Requests.

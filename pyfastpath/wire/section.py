@@ -1,4 +1,4 @@
-"""The lines of a session description, numbered and by section (RFC 8866): what `offer` reads from (P)."""
+"""The lines of a session description, numbered and by section (RFC 8866): what `offer` reads from."""
 
 from __future__ import annotations
 
