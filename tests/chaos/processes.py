@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
 DROPS_COLUMN = 12  # of /proc/net/udp, the last one
 INODE_COLUMN = 9
-UTIME, CUTIME = 11, 13  # of /proc/PID/stat, counted from the state
+UTIME, STIME, CUTIME = 11, 12, 13  # of /proc/PID/stat, counted from the state
 TICKS_A_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -68,6 +69,14 @@ def user_s(pids: Iterable[int]) -> float:
     return sum(map(_user_ticks, pids)) / TICKS_A_S
 
 
+def busy(pid: int, seconds: float) -> float:
+    """The share of one CPU that a process takes, looked at for so long."""
+    before = _cpu_ticks(pid)
+    began_s = time.monotonic()
+    time.sleep(seconds)
+    return (_cpu_ticks(pid) - before) / TICKS_A_S / (time.monotonic() - began_s)
+
+
 def user_of_all_s() -> float:
     """CPU time of the whole machine in user mode, and in that of polite processes."""
     user, nice = Path("/proc/stat").read_text().split(maxsplit=3)[1:3]
@@ -75,11 +84,21 @@ def user_of_all_s() -> float:
 
 
 def _user_ticks(pid: int) -> int:
+    fields = _stat(pid)
+    return int(fields[UTIME]) + int(fields[CUTIME]) if fields else 0
+
+
+def _cpu_ticks(pid: int) -> int:
+    fields = _stat(pid)
+    return int(fields[UTIME]) + int(fields[STIME]) if fields else 0
+
+
+def _stat(pid: int) -> list[str]:
+    """What follows the name in proc(5)'s stat; nothing of a process that is gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
-        return 0
-    return int(fields[UTIME]) + int(fields[CUTIME])
+        return []
 
 
 def udp_drops(pid: int) -> dict[int, int]:

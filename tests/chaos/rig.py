@@ -23,6 +23,7 @@ import time
 import tomllib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -62,6 +63,9 @@ SETTLE_S: Final = 0.1
 STILL_S: Final = 2.0  # nothing arrived for so long: what is missing is lost
 BUFFER_BYTES: Final = 16 << 20
 SPARE: Final = 1024
+BUSY_MAX: Final = 0.75  # of the relay's CPU, by the load alone
+PPS_LEAST: Final = 10_000
+LOOK_S: Final = 0.5
 
 
 def key_tables(name: str, *keys: Key | None) -> list[dict[str, object]]:
@@ -226,8 +230,24 @@ class ChaosRig:
 
     # ---- the load ------------------------------------------------------------------------------
 
-    def load_start(self) -> None:
-        """Send on a schedule, whatever becomes of the relay, until load_stop. Books begin at zero."""
+    def load_start(self, busy_max: float = BUSY_MAX) -> None:
+        """Send on a schedule, whatever becomes of the relay, until load_stop. Books begin at zero.
+
+        busy_max: of its CPU the engine may take so much. What a fault costs can be told only where there was
+        headroom before, and a virtual CPU is not the same at all hours: at full size half the rate is tried,
+        and half of that. The load's words tell the rate.
+        """
+        self._begin_load()
+        while (
+            self.scale.is_full
+            and self.scale.pps > PPS_LEAST
+            and processes.busy(self.engine_pid(), LOOK_S) > busy_max
+        ):
+            self.load_stop()
+            self.scale = replace(self.scale, pps=self.scale.pps // 2)
+            self._begin_load()
+
+    def _begin_load(self) -> None:
         self._before = Opening.now(self._sums(), self.relay)
         self._marks_ns, self.totals, self._memory_bytes = [], Totals(), 0
         self.memory_mib()

@@ -25,6 +25,7 @@ def test_a_child_is_part_of_the_tree_with_its_memory_and_its_time() -> None:
             assert processes.memory_bytes([child.pid]) >= processes.private_bytes([child.pid])
             assert processes.threads([child.pid]) == 1
             assert processes.descriptors([child.pid]) >= 3
+            assert processes.busy(child.pid, 0.1) < 0.5, "it sleeps"
         finally:
             child.kill()
     used_s = processes.user_s(processes.tree(me)) - before_s
@@ -40,6 +41,15 @@ def test_a_process_that_is_gone_counts_as_nothing() -> None:
     found = (processes.memory_bytes, processes.threads, processes.descriptors, processes.user_s)
     assert [count(gone) for count in found] == [0, 0, 0, 0]
     assert processes.udp_drops(child.pid) == {}
+    assert processes.busy(child.pid, 0.01) == 0.0
+
+
+def test_a_process_that_works_is_busy() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
+        try:
+            until(lambda: processes.busy(child.pid, 0.1) > 0.1, "it takes its share")
+        finally:
+            child.kill()
 
 
 def test_drops_at_a_socket_of_ours_are_counted() -> None:

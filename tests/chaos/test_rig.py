@@ -58,6 +58,16 @@ def test_a_trunk_returns_what_was_sent(tmp_path: Path) -> None:
         rig.relay.assert_conservation()
 
 
+def test_a_load_that_leaves_no_headroom_is_halved_and_its_words_say_so(tmp_path: Path) -> None:
+    with ChaosRig(tmp_path, replace(SHORT, name="full", flows=50, pps=20_000), upstream="trunk") as rig:
+        rig.load_start(busy_max=0.0)
+        rig.load_stop()
+        assert rig.outcome("nothing at all").load == "10,000/s over 50 flows, trunk, up"
+        rig.load_start(busy_max=1.0)
+        rig.load_stop()
+        assert rig.scale.pps == 10_000
+
+
 def test_a_rate_that_was_not_held_is_no_result() -> None:
     assert behind(1_000, 1_000, 1.0) == ""
     assert behind(890, 1_000, 1.0) == ""  # the threads began a little later
