@@ -100,7 +100,7 @@ def admin_app(
             web.get("/v1/loglevel", _get_loglevel),
             web.put("/v1/loglevel", _put_loglevel),
             web.get("/v1/status", _get_status),
-            web.get("/v1/capture", _get_capture),
+            web.get("/v1/capture", _get_capture, allow_head=False),
             web.delete("/v1/capture", _delete_capture),
             web.get("/v1/counters", _get_counters),
         ]
