@@ -63,7 +63,7 @@ def run_once(
 
 def assert_verdict(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"path +client → .*:\d+ \(relay\) → transceiver → echo", done.stdout)
+    assert re.search(r"path +client → .*:\d+ \(relay(, called at \S+)?\) → transceiver → echo", done.stdout)
     assert re.search(r"setup +answer [\d.]+ ms, connected [\d.]+ ms, first event [\d.]+ ms", done.stdout)
     assert re.search(r"forwarded +[1-9]\d+ datagrams", done.stdout)
     assert re.search(r"dropped +0$", done.stdout, re.MULTILINE)
