@@ -6,6 +6,7 @@ not be dropped). What came back is counted too: nobody attacks without listening
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 import time
@@ -137,6 +138,19 @@ def sources(network: str, count: int) -> list[str]:
     """`count` addresses from this one on."""
     first = int(IPv4Address(network))
     return [str(IPv4Address(first + number)) for number in range(count)]
+
+
+def victim_of(target: Address, host: str) -> tuple[socket.socket, Spoofer]:
+    """Somebody at this address, and whoever sends in that name. Its port must be free at every address, and so
+    none of the relay's own."""
+    while True:
+        victim = open_udp(host)
+        try:
+            return victim, Spoofer(target, port=victim.getsockname()[1])
+        except OSError as error:
+            victim.close()
+            if error.errno != errno.EADDRINUSE:
+                raise
 
 
 def open_udp(host: str, port: int = 0) -> socket.socket:

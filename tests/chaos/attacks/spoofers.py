@@ -12,7 +12,7 @@ from typing import Final
 
 from pyfastpath.wire import stun
 from tests.chaos.aging import Tables
-from tests.chaos.attacks.attackers import Spoofer, open_udp, paced, sources
+from tests.chaos.attacks.attackers import paced, sources, victim_of
 from tests.chaos.attacks.siege import Bystanders, Still, besiege, gone, hostile, slow_pps
 from tests.chaos.behind import Behind
 from tests.chaos.outcome import Outcome
@@ -41,9 +41,9 @@ class Reflection:
 
     def __init__(self, rig: ChaosRig, backend: str, count: int) -> None:
         self.expected = Counter[str]()
-        self.victims = {host: open_udp(host) for host in sources("127.90.0.1", VICTIMS)}
-        self._ports = {host: each.getsockname()[1] for host, each in self.victims.items()}
-        self._spoofers = {host: Spoofer(rig.relay.listen, port=port) for host, port in self._ports.items()}
+        pairs = {host: victim_of(rig.relay.listen, host) for host in sources("127.90.0.1", VICTIMS)}
+        self.victims = {host: victim for host, (victim, _) in pairs.items()}
+        self._spoofers = {host: spoofer for host, (_, spoofer) in pairs.items()}
         ufrags = installed(rig.relay, [backend] * VICTIMS * 4)
         turns = itertools.cycle(zip(itertools.cycle(self.victims), ufrags, strict=False))
         self._requests = iter([(host, asking(ufrag)) for host, ufrag in itertools.islice(turns, count)])
@@ -149,7 +149,8 @@ class Victim:
     """A call of somebody whose address is known, and everything that arrives there."""
 
     def __init__(self, rig: ChaosRig, ufrag: str) -> None:
-        self.socket, self._target, self._ufrag = open_udp(VICTIM), rig.relay.listen, ufrag
+        self._target, self._ufrag = rig.relay.listen, ufrag
+        self.socket, self.thief = victim_of(self._target, VICTIM)
         self.socket.settimeout(ARRIVES_S)
         self.media = 0
 
@@ -181,7 +182,7 @@ def theft(rig: ChaosRig) -> Outcome:
     with Behind(rig, "honest", HONEST, honest) as own, Behind(rig, "thief", THIEF, thief) as evil:
         victim = Victim(rig, *installed(rig.relay, [own.name]))
         (ufrag,) = installed(rig.relay, [evil.name])
-        spoofer = Spoofer(rig.relay.listen, port=victim.socket.getsockname()[1])
+        spoofer = victim.thief
         victim.check()
         rig.load_start()
         for asked in range(1, rounds + 1):
