@@ -141,8 +141,8 @@ def sources(network: str, count: int) -> list[str]:
 
 
 def victim_of(target: Address, host: str) -> tuple[socket.socket, Spoofer]:
-    """Somebody at this address, and whoever sends in that name. Its port must be free at every address, and so
-    none of the relay's own."""
+    """Somebody at this address, and whoever sends in that name. Its port must be free at every address: none
+    of the relay's own."""
     while True:
         victim = open_udp(host)
         try:
