@@ -20,6 +20,7 @@ from aiohttp import web
 
 from pyfastpath.errors import ConfigError, SocketError
 from pyfastpath.signalling.gateway import Gateway
+from pyfastpath.tools.ports import free_port
 from pyfastpath.types import Secret
 from tests.signalling.rig import running, settings, until
 from tests.support.http import ask, request
@@ -142,9 +143,7 @@ async def test_without_a_call_key_one_is_drawn_and_said(
 @contextmanager
 def process(folder: Path, **flags: str) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
     """A gateway process; its address and log."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port(socket.SOCK_STREAM)}"
     log = folder / "gateway.log"
     given = {
         "listen": address,
