@@ -12,7 +12,6 @@ die at any moment.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any, Final
 
@@ -87,11 +86,7 @@ class Wave:
             )
 
     def _end(self) -> None:
-        """What the wave missed before it moved may still come, seconds late, to the sink that has its address
-        since: that is no other wave's."""
-        found = totals_of(self._load, "echo")
-        late = min(found.misrouted, self._books.lost)
-        self._books = self._books.plus(replace(found, misrouted=found.misrouted - late))
+        self._books = self._books.plus(totals_of(self._load, "echo"))
         self._load.close()
 
     def _remove(self) -> None:
