@@ -4,6 +4,7 @@ from libc.stdint cimport uint64_t
 
 cdef enum:
     PACE_STALL_NS = 100_000_000          # a window without progress for so long is written off: no hanging
+    PACE_LOOK_NS = 5_000_000             # the most one look adds to that: a machine that stood still lost nothing
     PACE_LATE_NS = 1_000_000             # sent so long after the schedule: late
     PACE_REST_NS = 1_000_000             # the longest rest before the clock is looked at again
     PACE_LEAST_ROOM = 32                 # a window opens by half a batch: one by one is a system call each
@@ -18,8 +19,9 @@ ctypedef struct pace:
     const uint64_t *settled              # a live count of what arrived where it counts; NULL: nobody counts
     uint64_t settled_first               # of runs before this one
     uint64_t written_off
-    uint64_t progress_ns                 # when something sent was last settled
     uint64_t progress_seen
+    uint64_t looked_ns
+    uint64_t stalled_ns                  # watched without progress
     uint64_t late
     uint64_t late_max_ns
 
@@ -28,10 +30,10 @@ cdef inline void pace_begin(pace *p, uint64_t rate_pps, uint64_t window, uint64_
                             const uint64_t *settled, uint64_t now_ns, uint64_t duration_ns) noexcept nogil:
     p.rate_pps, p.window, p.limit, p.settled = rate_pps, window, limit, settled
     p.gap_ns = 1e9 / <double>rate_pps if rate_pps else 0.0
-    p.start_ns = p.progress_ns = now_ns
+    p.start_ns = p.looked_ns = now_ns
     p.end_ns = now_ns + duration_ns
     p.settled_first = settled[0] if settled != NULL else 0
-    p.sent = p.written_off = p.progress_seen = p.late = p.late_max_ns = 0
+    p.sent = p.written_off = p.progress_seen = p.stalled_ns = p.late = p.late_max_ns = 0
 
 
 cdef inline bint pace_over(const pace *p, uint64_t now_ns) noexcept nogil:
@@ -63,9 +65,12 @@ cdef inline uint64_t pace_room(pace *p, uint64_t now_ns) noexcept nogil:
     """What the window leaves: PACE_LEAST_ROOM at least, or nothing."""
     cdef uint64_t flying = pace_flying(p), settled = p.sent - flying
     cdef uint64_t least = p.window if p.window < <uint64_t>PACE_LEAST_ROOM else <uint64_t>PACE_LEAST_ROOM
+    cdef uint64_t unseen_ns = now_ns - p.looked_ns
+    p.looked_ns = now_ns
+    p.stalled_ns += unseen_ns if unseen_ns < PACE_LOOK_NS else PACE_LOOK_NS
     if settled != p.progress_seen:
-        p.progress_seen, p.progress_ns = settled, now_ns
-    if flying + least > p.window and now_ns - p.progress_ns > PACE_STALL_NS:
+        p.progress_seen, p.stalled_ns = settled, 0
+    if flying + least > p.window and p.stalled_ns > PACE_STALL_NS:
         p.written_off += flying
         flying = 0
     return 0 if flying + least > p.window else p.window - flying

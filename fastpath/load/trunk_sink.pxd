@@ -30,7 +30,7 @@ ctypedef struct trunk_sink_counters:
     uint64_t send_calls
     uint64_t opened                      # flows whose client and relay are known
     uint64_t sent                        # probes of its own
-    uint64_t written_off                 # of these, given up after 100 ms without progress
+    uint64_t written_off                 # of these, given up after 100 ms watched without progress
     uint64_t late                        # sent more than 1 ms after the schedule
     uint64_t late_max_ns
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 START_NS = 1_000_000
 STALL_NS = 100_000_000
+LOOK_NS = 5_000_000
 
 
 def test_a_schedule_has_one_datagram_due_at_once_and_then_by_its_rate():
@@ -79,24 +80,37 @@ def test_a_window_below_half_a_batch_opens_when_it_is_empty(window):
     assert pace.allowance(START_NS) == window
 
 
+def watch(pace, from_ns, until_ns):
+    """What the window allows at each look."""
+    return {pace.allowance(now_ns) for now_ns in range(from_ns, until_ns + 1, LOOK_NS)}
+
+
 def test_a_window_without_progress_is_written_off():
     pace = Pace(window=64)
     pace.note(64, START_NS)
     pace.settled += 1
-    assert pace.allowance(START_NS + 1) == 0
-    assert pace.allowance(START_NS + 1 + STALL_NS) == 0
+    assert watch(pace, START_NS + 1, START_NS + 1 + STALL_NS) == {0}
     assert pace.allowance(START_NS + 2 + STALL_NS) == 64
     assert (pace.written_off, pace.flying()) == (63, 0)
+
+
+def test_time_in_which_nobody_looked_writes_nothing_off():
+    """The machine stood still: what was sent waits at a socket, and is not lost."""
+    pace = Pace(window=64)
+    pace.note(64, START_NS)
+    assert pace.allowance(START_NS + 100 * STALL_NS) == 0
+    assert watch(pace, START_NS + 100 * STALL_NS, START_NS + 101 * STALL_NS - LOOK_NS) == {0}
+    assert pace.written_off == 0
+    assert pace.allowance(START_NS + 101 * STALL_NS) == 64
 
 
 def test_what_arrives_after_it_was_written_off_does_not_open_the_window_further():
     pace = Pace(window=64)
     pace.note(64, START_NS)
-    pace.allowance(START_NS)
-    pace.allowance(START_NS + 1 + STALL_NS)
+    assert watch(pace, START_NS, START_NS + STALL_NS + LOOK_NS) == {0, 64}
     pace.settled += 64
     assert pace.flying() == 0
-    assert pace.allowance(START_NS + 1 + STALL_NS) == 64
+    assert pace.allowance(START_NS + STALL_NS + LOOK_NS) == 64
 
 
 def test_limit_and_duration_end_a_run():
