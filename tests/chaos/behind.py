@@ -7,7 +7,6 @@ with Behind(rig, "chatty", 7, answers) as chatty:
 
 from __future__ import annotations
 
-import os
 import select
 import socket
 import threading
@@ -15,6 +14,7 @@ import tomllib
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Self
 
+from tests.chaos.courtesy import step_back
 from tests.chaos.rig import ChaosRig
 from tests.support.player import PlainBackend
 from tests.support.trunk_backend import TrunkBackend, relay_ends
@@ -22,7 +22,6 @@ from tests.support.trunk_backend import TrunkBackend, relay_ends
 EPOCH: Final = 5
 WAIT_MS: Final = 20
 BUFFER_BYTES: Final = 16 << 20
-NICE: Final = 19
 Answers = Callable[[bytes], Iterable[bytes]]
 
 
@@ -84,7 +83,7 @@ class Behind:
 
     def _run(self) -> None:
         if self._yields:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+            step_back()
         waiting = select.poll()
         waiting.register(self._end.fileno(), select.POLLIN)
         while not self._over.is_set():

@@ -38,7 +38,10 @@ MEANING = """## What the figures mean
 * **recovery**: the worst of all times in which no datagram at all arrived after the fault. Of overload, which
   silences nobody: how long something was still lost once it was over.
 * **p99 of live calls** beside an attack: the goal is at most twice that beside ordinary datagrams at the same
-  rate. The note has the ratio and says where the goal is missed; a timing fails no run.
+  rate. Attack and ordinary datagrams take turns, and the medians of the turns are compared; the worst turn is
+  in brackets: a shared machine that stands still for 20 ms makes one of either side. Who attacks in Python
+  has the CPU of the clients only when they do not want it. The note has the ratio and says where the goal is
+  missed; a timing fails no run.
 * **memory**: the most seen of the relay's processes: what each has for itself, and the shared tables once.
 * An **invalid** row says nothing of the relay: there the load itself was too slow.
 """

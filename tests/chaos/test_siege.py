@@ -57,11 +57,18 @@ def test_a_lost_call_and_growing_memory_are_noticed() -> None:
 
 
 def test_a_goal_that_is_missed_is_said() -> None:
-    assert felt(900.0, 1000.0).endswith("1,000 µs: 0.9 x")
-    assert felt(2000.0, 1000.0).endswith("2.0 x")
-    assert felt(2600.0, 1000.0).endswith("2.6 x, goal 2 x missed")
-    assert felt(2600.0, 0.0).endswith(" 0 µs")
-    assert felt(0.0, 1000.0).endswith(" 1,000 µs")
+    assert felt([900.0], [1000.0]).endswith(" 1,000 µs (1,000): 0.9 x")
+    assert felt([2000.0], [1000.0]).endswith(" 2.0 x")
+    assert felt([2600.0], [1000.0]).endswith(" 2.6 x, goal 2 x missed")
+    assert felt([2600.0], [0.0]).endswith(" 0 µs (0)")
+    assert felt([0.0], [1000.0]).endswith(" 1,000 µs (1,000)")
+
+
+def test_a_turn_in_which_the_machine_stood_still_is_said_and_decides_nothing() -> None:
+    said = felt([900.0, 20_000.0, 1_100.0], [1_000.0, 1_000.0, 9_000.0])
+    assert "1,100 µs (worst turn 20,000)" in said
+    assert said.endswith("1,000 µs (9,000): 1.1 x")
+
 
 
 def test_what_moves_is_not_still() -> None:

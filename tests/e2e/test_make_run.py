@@ -120,6 +120,14 @@ class Edge:
             assert time.monotonic() < deadline_s, self.output.read_text()
             time.sleep(POLL_S)
 
+    def wait_until_the_relay_knows(self, transceivers: set[str]) -> None:
+        deadline_s, up = time.monotonic() + BACK_S, set[str]()
+        while up != transceivers:
+            assert time.monotonic() < deadline_s, up
+            _, said = http.ask(self.folder / "relay.sock", "GET", "/v1/backends")
+            up = {row["id"] for row in said["backends"] if row["state"] == "up"}
+            time.sleep(POLL_S)
+
     def transceivers(self) -> list[dict[str, object]]:
         status, said = http.ask(self.folder / "gateway.sock", "GET", "/v1/transceivers")
         assert status == 200
@@ -166,12 +174,10 @@ def running_edge(tmp_path: Path, *flags: str) -> Iterator[Edge]:
 
 
 def test_once_ends_with_the_verdict_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    assert_verdict(run_once(TMPDIR=str(tmp_path)))
+    """Settings of the environment play no part."""
+    nonsense = {"PYFASTPATH_LISTEN": "nonsense", "PYFASTPATH_GATEWAY_TLS": "nonsense"}
+    assert_verdict(run_once(TMPDIR=str(tmp_path), **nonsense))
     assert list(tmp_path.iterdir()) == [], "sockets, configuration, keys and logs go with the edge"
-
-
-def test_settings_of_the_environment_play_no_part() -> None:
-    assert_verdict(run_once(PYFASTPATH_LISTEN="nonsense", PYFASTPATH_GATEWAY_TLS="nonsense"))
 
 
 def test_a_machine_without_a_network() -> None:
@@ -229,19 +235,21 @@ def test_what_cannot_be_is_refused_with_its_reason(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_everything_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+def assert_it_ends_cleanly(edge: Edge, number: signal.Signals) -> None:
+    everybody = [*edge.pids().values(), edge.engine()]
+    edge.process.send_signal(number)
+    assert edge.process.wait(GONE_S) == 0
+    assert_all_gone(everybody)
+    assert not edge.folder.exists()
+    assert "stopped" in edge.output.read_text()
+    assert "killed" not in edge.output.read_text()
+
+
+def test_ctrl_c_ends_everything_cleanly(tmp_path: Path) -> None:
     with running_edge(tmp_path) as edge:
-        pids = edge.pids()
-        assert set(pids) == {"relay", "gateway", "t1", "t2"}
-        everybody = [*pids.values(), edge.engine()]
+        assert set(edge.pids()) == {"relay", "gateway", "t1", "t2"}
         assert oct(edge.folder.stat().st_mode & 0o777) == "0o700"
-        edge.process.send_signal(number)
-        assert edge.process.wait(GONE_S) == 0
-        assert_all_gone(everybody)
-        assert not edge.folder.exists()
-        assert "stopped" in edge.output.read_text()
-        assert "killed" not in edge.output.read_text()
+        assert_it_ends_cleanly(edge, signal.SIGINT)
 
 
 def test_nothing_survives_a_parent_that_was_killed(tmp_path: Path) -> None:
@@ -266,17 +274,8 @@ def test_what_dies_is_replaced_and_serves_again(tmp_path: Path) -> None:
         assert {name for name in after if after[name] != before[name]} == {"t1", "gateway"}
         edge.wait_until_ready(2)
         assert [row["id"] for row in edge.transceivers()] == ["t1"], "it registered at the new gateway"
-
-
-def test_a_new_relay_learns_the_transceivers_again(tmp_path: Path) -> None:
-    with running_edge(tmp_path) as edge:
-        os.kill(edge.pids()["relay"], signal.SIGKILL)
+        os.kill(before["relay"], signal.SIGKILL)
         edge.wait_for("the relay ended by SIGKILL: starting another")
         edge.wait_until_ready(0)
-        deadline_s = time.monotonic() + BACK_S
-        up: set[str] = set()
-        while up != {"t1", "t2"}:
-            assert time.monotonic() < deadline_s, up
-            _, said = http.ask(edge.folder / "relay.sock", "GET", "/v1/backends")
-            up = {row["id"] for row in said["backends"] if row["state"] == "up"}
-            time.sleep(POLL_S)
+        edge.wait_until_the_relay_knows({"t1"})
+        assert_it_ends_cleanly(edge, signal.SIGTERM)

@@ -1,5 +1,6 @@
 """Regions: refused when they are not of this layout, made whole when their writer was killed at any point."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -419,4 +420,6 @@ def test_a_million_flows_and_a_million_routes_in_one_process() -> None:
     assert len(shared.routes) == million
     assert all(shared.routes.lookup(b"ufrag%d" % number) is not None for number in range(0, million, 97))
     assert shared.routes.lookup(b"ufrag%d" % million) is None
-    assert resident_bytes() - began < (128 + 64 + 64) << 20
+    assert len(shared_buffer) + len(buffer) < (128 + 64 + 2) << 20
+    if os.environ.get("FASTPATH_PROFILE") != "asan":  # which keeps what was freed, to see who still uses it
+        assert resident_bytes() - began < (128 + 64 + 64) << 20

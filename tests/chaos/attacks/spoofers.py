@@ -20,7 +20,8 @@ from tests.chaos.rig import ChaosRig
 from tests.chaos.sessions import installed
 from tests.support.rig import until
 
-REQUESTS: Final = 10_000
+REQUESTS: Final = 20_000
+ANSWERS: Final = 5  # of the loud backend to each
 VICTIMS: Final = 20
 VICTIM: Final = "127.91.0.1"
 LOUD, HONEST, THIEF = 7, 8, 9  # numbers of backends
@@ -100,13 +101,14 @@ def reflection(rig: ChaosRig, peace: Bystanders) -> Outcome:
 
         def settled() -> bool:
             attack.hear()
-            attack.expected["provisional"] = 2 * backend.heard
-            attack.expected["amplification"] = 3 * backend.heard - attack.got
+            heard, said = backend.heard, backend.said
+            attack.expected["provisional"] = 2 * heard
+            attack.expected["amplification"] = 3 * heard - attack.got
             named = attack.expected["provisional"] + attack.expected["amplification"]
             dropped = sum(rig.relay_drops().values())
             if gone(rig) > 0:
-                return still.so_far(backend.heard, backend.said, attack.got, dropped)
-            all_heard = backend.heard == attack.expected[""] and backend.said == 5 * backend.heard
+                return still.so_far(heard, said, attack.got, dropped)
+            all_heard = heard == attack.expected[""] and said == ANSWERS * heard
             return all_heard and dropped == named
 
         outcome = besiege(
@@ -115,7 +117,8 @@ def reflection(rig: ChaosRig, peace: Bystanders) -> Outcome:
             attack,
             "reflection through a loud backend",
             count=count,
-            pace=slow_pps(rig.scale),
+            pace=slow_pps(rig.scale) // (1 + ANSWERS),
+            brings=ANSWERS,
             memory_mib=STATE_MIB,
             settled=settled,
             note=lambda: f"the worst victim got {attack.worst():.2f} bytes for each sent in its name",

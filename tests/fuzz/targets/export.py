@@ -129,7 +129,8 @@ def serve(common: mmap.mmap, *regions: mmap.mmap) -> None:
     backends = np.frombuffer(common, layout.BACKEND, *place(common))
     for number, shard in enumerate(shards):
         flows = np.frombuffer(shard.flows(), layout.FLOW)
-        for row in (*flows, *np.frombuffer(shard.provisional(), layout.PROVISIONAL)):
+        provisional = np.frombuffer(shard.provisional(), layout.PROVISIONAL)
+        for row in (*flows[flows["state"] > 0], *provisional[provisional["state"] > 0]):
             index = int(row["backend"])
             client = *endpoint(row["client"]), int(row["client"]["ingress"])
             source, port = endpoint(backends[index]["address"]), int(row["upstream_port"])
