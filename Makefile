@@ -20,8 +20,10 @@ UP_FLAGS    = $(if $(filter 1,$(ONCE)),--once) $(if $(RELAY_PORT),--relay-port $
 LIBASAN     = $(shell gcc -print-file-name=libasan.so)
 LIBTSAN     = $(shell gcc -print-file-name=libtsan.so)
 
-# A run starts a thousand Pythons: where the environment forbids it to keep what is compiled, each compiles everything.
+# A run starts a thousand Pythons: where the environment forbids it to keep what is compiled, each compiles everything;
+# and each numpy would start threads for linear algebra.
 export PYTHONDONTWRITEBYTECODE :=
+export OPENBLAS_NUM_THREADS := 1
 
 .DELETE_ON_ERROR:
 .PHONY: help run run-aiortc build test suite lint purity debug asan tsan bench bench-smoke bench-readme bench-deps bench-micro bench-calls bench-setup replay fuzz chaos soak docs wheel clean

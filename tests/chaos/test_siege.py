@@ -70,7 +70,6 @@ def test_a_turn_in_which_the_machine_stood_still_is_said_and_decides_nothing() -
     assert said.endswith("1,000 µs (9,000): 1.1 x")
 
 
-
 def test_what_moves_is_not_still() -> None:
     still, moved = Still(0.05), itertools.count()
     began_s = time.monotonic()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
@@ -52,7 +52,7 @@ def run_once(
     *flags: str, prefix: tuple[str, ...] = (), **environment: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*prefix, *COMMAND, "--once", *Ports.free().flags(), *flags],
+        [*prefix, *COMMAND, "--once", "--transceivers=1", *Ports.free().flags(), *flags],
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -124,8 +124,9 @@ class Edge:
         deadline_s, up = time.monotonic() + BACK_S, set[str]()
         while up != transceivers:
             assert time.monotonic() < deadline_s, up
-            _, said = http.ask(self.folder / "relay.sock", "GET", "/v1/backends")
-            up = {row["id"] for row in said["backends"] if row["state"] == "up"}
+            with suppress(ConnectionError, FileNotFoundError):  # of an engine whose keeper is dead
+                _, said = http.ask(self.folder / "relay.sock", "GET", "/v1/backends")
+                up = {row["id"] for row in said["backends"] if row["state"] == "up"}
             time.sleep(POLL_S)
 
     def transceivers(self) -> list[dict[str, object]]:

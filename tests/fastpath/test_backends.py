@@ -11,10 +11,11 @@ from fastpath._testing.tables import (
     takes_flows,
 )
 from fastpath.backends import BACKENDS, DOWN, DRAINING, PLAIN, TRUNK, UP
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyfastpath.wire.siphash import siphash
+from tests.support.examples import examples
 from tests.support.regions import Region, address16, make_region
 
 IDLE_S = 120
@@ -72,7 +73,7 @@ def rendezvous(ufrag: bytes, up: list[int]) -> int | None:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     st.dictionaries(st.integers(0, BACKENDS - 1), st.sampled_from([UP, UP, DRAINING, DOWN]), max_size=8),
     st.binary(min_size=4, max_size=40),
@@ -141,7 +142,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(OPERATIONS)
 def test_targets_equal_a_dict(operations: list) -> None:
     """One index an address while anything names it; it is free again when nothing has for two minutes."""

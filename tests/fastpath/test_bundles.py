@@ -3,10 +3,11 @@
 from typing import Any
 
 from fastpath._testing.batches import bundle
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pyfastpath.wire import trunk
+from tests.support.examples import examples
 from tests.support.regions import client, client_v6
 
 KEY = bytes(range(16))
@@ -102,7 +103,7 @@ def check(items: list, mtu: int, *, singly: bool, key: bytes | None) -> list[dic
     return runs
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(RECORDS, MTUS, st.booleans(), st.sampled_from([None, KEY]))
 @example([(0, CLIENTS[0], 2048)] * 64, 1400, False, KEY)  # the most a buffer must hold
 @example([(0, CLIENTS[2], 2048)] * 64, 65_000, False, KEY)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from fastpath._testing.tables import Counting
 from fastpath.counters import DECISIONS, DROP_REASONS
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyfastpath.relay.layout import BATCH_BUCKETS, COUNTERS, DOWN, RESIDENCE_BUCKETS, UP
+from tests.support.examples import examples
 from tests.support.regions import make_region
 
 
@@ -46,7 +47,7 @@ def bounds_ns(bucket: int) -> tuple[float, float]:
     return 2**exponent * (4 + quarter) / 4, 2**exponent * (5 + quarter) / 4
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.one_of(st.integers(0, 5000), st.integers(0, 2**63), st.integers(0, 40).map(lambda e: 2**e)))
 def test_a_residence_time_lies_within_its_bucket(residence_ns: int) -> None:
     counting = Counting(make_region().shard)

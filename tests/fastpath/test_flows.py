@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from fastpath._testing.tables import FlowTable, expire
 from fastpath.shard import shard_bytes
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.model.flows import CONFIRMED_TTL_MS, TAUGHT_TTL_MS, Flow
 from tests.model.flows import FlowTable as Model
+from tests.support.examples import examples
 from tests.support.regions import client, client_v6, make_region
 
 FLOWS_MAX = 8
@@ -117,7 +118,7 @@ class Pair:
         return found
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(OPERATIONS, st.sampled_from([0, 1_000_000, 2**32 - 40_000]))
 def test_it_equals_a_dict(operations: list, start_ms: int) -> None:
     pair = Pair(start_ms)

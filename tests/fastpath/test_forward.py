@@ -2,10 +2,11 @@
 
 import pytest
 from fastpath.counters import DECISIONS, DROP_REASONS
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from tests.model.traffic import Happening, happenings, random_happenings, world
+from tests.support.examples import examples
 
 WRAP_MS = 2**32 - 100_000  # the data plane's 32-bit clock wraps on the way
 
@@ -16,7 +17,7 @@ ELSEWHERE = {
 }
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@examples(150, may_be=[HealthCheck.too_slow])
 @given(
     shards=st.sampled_from([1, 1, 2, 4]),
     ports=st.sampled_from([2, 8]),

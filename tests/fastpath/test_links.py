@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 from fastpath._testing.batches import TrunkLink
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyfastpath.relay.layout import TRUNK_LINK
 from pyfastpath.wire import trunk
+from tests.support.examples import examples
 
 KEYS = {0: bytes(range(16)), 2: bytes(range(16, 32))}
 RECORD = trunk.Record(payload=b"\x80hello")
@@ -45,7 +46,6 @@ def test_a_keyed_link_believes_a_tag_under_one_of_its_keys() -> None:
     assert link.admit(build(5, 9, key_id=2, key=KEYS[0]), keys=KEYS)[0] == "bad_tag"
 
 
-@settings(deadline=None)
 @given(st.integers(0), st.integers(1, 255))
 def test_every_changed_byte_is_noticed_and_moves_nothing(place: int, change: int) -> None:
     link = TrunkLink()
@@ -57,7 +57,7 @@ def test_every_changed_byte_is_noticed_and_moves_nothing(place: int, change: int
     assert link.row() == before
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(
     st.lists(
         st.tuples(

@@ -3,12 +3,13 @@
 import pytest
 from fastpath._testing.tables import PortTable
 from fastpath.backends import PLAIN
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyfastpath.relay.layout import NONE, PORT_FLOW, PORT_PROVISIONAL, PORT_QUARANTINE
 from tests.model.ports import QUARANTINE_MS, Pair
 from tests.model.ports import PortTable as Model
+from tests.support.examples import examples
 from tests.support.regions import Region, address16, make_region
 
 POOLS = {4: range(100, 104), 6: range(500, 503)}
@@ -110,7 +111,7 @@ class Both:
             assert self.table.in_use(backend) == held
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(OPERATIONS, st.sampled_from([0, 2**32 - 100_000]))
 def test_it_equals_a_dict(operations: list, start_ms: int) -> None:
     both = Both(start_ms)

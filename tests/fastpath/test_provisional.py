@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 from fastpath._testing.tables import ProvisionalRing
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.model.provisional import TTL_MS, Provisional
 from tests.model.provisional import ProvisionalRing as Model
+from tests.support.examples import examples
 from tests.support.regions import client, client_v6, make_region
 
 CAPACITY = 16
@@ -108,7 +109,7 @@ class Pair:
         assert self.region.header["provisional_count"] == len(self.model.flows)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(OPERATIONS, st.sampled_from([0, 2**32 - 20]), st.sampled_from([0, 2**32 - 3_000]))
 def test_it_equals_a_list(operations: list, born: int, start_ms: int) -> None:
     pair = Pair(born, start_ms)

@@ -6,11 +6,12 @@ import pytest
 from fastpath._testing.tables import hash_of_ufrag, route_lookup, watch_route
 from fastpath.routes import CONFLICT, FULL, INSTALLED, REFRESHED
 from fastpath.sweep import sweep
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyfastpath.wire.siphash import siphash128
 from tests.model.routes import RouteTable as Model
+from tests.support.examples import examples
 from tests.support.regions import SEED, Region, make_region
 
 ROUTES_MAX = 8
@@ -82,7 +83,7 @@ class Pair:
         assert (TOMBSTONE, EMPTY) not in zip(words, behind, strict=True), "a tombstone nobody needs"
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(OPERATIONS)
 def test_it_equals_a_dict(operations: list) -> None:
     pair = Pair()

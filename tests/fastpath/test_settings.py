@@ -6,10 +6,11 @@ from ipaddress import ip_address, ip_network
 import pytest
 from fastpath._testing.tables import SettingsCopy
 from fastpath.settings import Settings
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyfastpath.wire.trunk import direction_key
+from tests.support.examples import examples
 
 KEY = bytes(range(16))
 
@@ -136,7 +137,7 @@ ADDRESSES = [
 PUBLIC = {"172.32.0.1", "203.0.113.9", "8.8.8.8", "2001:db8::1", "2606:4700::1"}
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(st.sampled_from(NETWORKS), max_size=4))
 def test_special_addresses_need_a_network_that_holds_them(listed: list[str]) -> None:
     shared, copy = Settings(), SettingsCopy()

@@ -5,10 +5,11 @@ from typing import Any
 from fastpath._testing.tables import FlowTable, ProvisionalRing, hash_of_ufrag, route_slot
 from fastpath.backends import BACKENDS, PLAIN
 from fastpath.sweep import sweep
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.model.routes import RouteTable as Model
+from tests.support.examples import examples
 from tests.support.regions import Region, address16, client, make_region
 
 ROUTES_MAX = 8
@@ -83,7 +84,7 @@ def route_at(region: Region, slot: int) -> tuple[int, int] | None:
     return tuple(row["hash"].tolist()) if row["backend"] > 1 else None
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(OPERATIONS)
 def test_routes_left_equal_a_dict(operations: list) -> None:
     pair = Pair()

@@ -1,12 +1,13 @@
 """Who sent a transaction id first, against lists."""
 
 from fastpath._testing.tables import TransactionTable, flow_tag, transaction_id
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pyfastpath.wire.siphash import siphash13
 from tests.model.transactions import MEMORY_MS, WAYS
 from tests.model.transactions import TransactionTable as Model
+from tests.support.examples import examples
 from tests.support.regions import SEED, make_region
 
 ENTRIES = 16
@@ -15,7 +16,7 @@ FLOWS = [0, 1, 0xFFFFFFFF]
 MONTH_MS = 30 * 86_400_000  # more than half of what 32 bits of milliseconds hold
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     st.lists(
         st.tuples(
