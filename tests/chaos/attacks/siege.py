@@ -2,7 +2,7 @@
 
 with ChaosRig(directory, scale, upstream="trunk", mode="echo") as rig, Bystanders(rig) as peace:
     attack = Spoofer(rig.relay.listen, shots)
-    outcome = besiege(rig, peace, attack, "junk", count=1000)
+    outcome = besiege(rig, peace, attack, "junk", count=1000, pace=5_000)
 
 In turns come the attack, and bystanders who send as many ordinary datagrams at the same rate: what the attack
 does to the latency of live calls is told from what any load does. A machine that others share may stand still

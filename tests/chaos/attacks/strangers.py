@@ -7,6 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 from pyfastpath.wire import stun, token
@@ -33,7 +34,8 @@ def forged_tokens(rig: ChaosRig, peace: Bystanders) -> Outcome:
 
 def junk(rig: ChaosRig, peace: Bystanders) -> Outcome:
     """Media from unknown addresses, malformed and unwanted requests, and what is no WebRTC."""
-    attack, count = Spoofer(rig.relay.listen, rubbish()), hostile(rig.scale, MEDIA)
+    count = hostile(rig.scale, MEDIA)
+    attack = Spoofer(rig.relay.listen, islice(rubbish(), count))
     return stateless(rig, peace, attack, "media and junk from unknown addresses", count, slow_pps(rig.scale))
 
 

@@ -32,8 +32,8 @@ def datagrams(rig: ChaosRig, peace: Bystanders) -> list[Outcome]:
     """Anything at all from addresses that are no backend's; then from a backend's own address, first by
     somebody who has not the key, then by somebody who has."""
     mallory = Mallory(rig)
-    stranger = Spoofer(mallory.target, anything(rig))
     count = hostile(rig.scale, STRANGERS)
+    stranger = Spoofer(mallory.target, itertools.islice(anything(rig), count))
     outcomes = [
         besiege(rig, peace, attack, fault, count=count, pace=slow_pps(rig.scale))
         for fault, attack in (
@@ -182,6 +182,8 @@ def _fire(
     count: int,
     rate_pps: int,
 ) -> None:
+    fired: list[str] = []
     for datagram, reasons in paced(itertools.islice(shots, count), rate_pps):
         mallory.send(datagram)
-        attack.expected.update(reasons)
+        fired += reasons
+    attack.expected.update(fired)
