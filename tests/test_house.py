@@ -101,6 +101,7 @@ PYFASTPATH_FLOORS = [
     "relay.admin relay.collector",
     "relay.health",
     "relay.engine",
+    "relay.warming",
     "relay.relay",
     "signalling.errors",
     "signalling.limits signalling.multipart signalling.placement signalling.proxies signalling.sealing",

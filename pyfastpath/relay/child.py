@@ -27,7 +27,7 @@ class Child:
                 told.write(manifest.encode())
                 told.seek(0)
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "pyfastpath.relay.engine", str(theirs.fileno())],
+                    [sys.executable, "-m", "pyfastpath.relay.warming", str(theirs.fileno())],
                     pass_fds=(*descriptors, theirs.fileno(), told.fileno()),
                     env={**os.environ, MANIFEST_VARIABLE: str(told.fileno())},
                     stdin=subprocess.DEVNULL,

@@ -244,7 +244,7 @@ class ChaosRig:
             and processes.busy(self.engine_pid(), LOOK_S) > busy_max
         ):
             self.load_stop()
-            self.scale = replace(self.scale, pps=self.scale.pps * 4 // 5)
+            self.scale = replace(self.scale, pps=max(PPS_LEAST, self.scale.pps * 4 // 5))
             self._begin_load()
 
     def _begin_load(self) -> None:

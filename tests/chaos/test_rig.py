@@ -58,7 +58,7 @@ def test_a_trunk_returns_what_was_sent(tmp_path: Path) -> None:
         rig.relay.assert_conservation()
 
 
-def test_a_load_that_leaves_no_headroom_is_halved_and_its_words_say_so(tmp_path: Path) -> None:
+def test_a_load_that_leaves_no_headroom_shrinks_and_its_words_say_so(tmp_path: Path) -> None:
     with ChaosRig(tmp_path, replace(SHORT, name="full", flows=50, pps=20_000), upstream="trunk") as rig:
         rig.load_start(busy_max=0.0)
         rig.load_stop()

@@ -30,7 +30,6 @@ from tests.support.plain_call import udp_end
 from tests.support.rig import until
 
 KILLS: Final = 20
-BUSY_MAX: Final = 0.4  # on the relay's one CPU the engine after the next is started meanwhile
 SEED: Final = 5
 BATCH: Final = 64  # what one send call carries at most, for each socket of a shard
 SOCKETS: Final = 3  # from clients, from plain ports, from the trunk
@@ -55,7 +54,7 @@ def at_random(directory: Path, scale: Scale) -> list[Outcome]:
 def _killed(directory: Path, scale: Scale, upstream: Upstream) -> Outcome:
     chance, kills = random.Random(SEED), KILLS if scale.is_full else 3
     with ChaosRig(directory, scale, upstream=upstream) as rig:
-        rig.load_start(BUSY_MAX)
+        rig.load_start()
         twice = Twice(rig)
         for _ in range(kills):
             _when_the_next_stands_by(rig)
