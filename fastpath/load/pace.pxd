@@ -4,7 +4,7 @@ from libc.stdint cimport uint64_t
 
 cdef enum:
     PACE_STALL_NS = 100_000_000          # a window without progress for so long is written off: no hanging
-    PACE_LOOK_NS = 5_000_000             # the most one look adds to that: a machine that stood still lost nothing
+    PACE_LOOK_NS = 5_000_000             # what one look adds to that at most: a machine may stand still
     PACE_LATE_NS = 1_000_000             # sent so long after the schedule: late
     PACE_REST_NS = 1_000_000             # the longest rest before the clock is looked at again
     PACE_LEAST_ROOM = 32                 # a window opens by half a batch: one by one is a system call each
