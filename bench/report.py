@@ -251,7 +251,7 @@ def _settings(result: Result) -> Iterator[str]:
     )
     yield "one worker each; the relay on CPU 0, generator and sink together on CPU 1"
     yield "both ways count a datagram in each direction; ratios are taken inside a round, then the median"
-    yield "a relay's CPU: schedstat of all its threads; in rps the whole core, wall − idle − iowait − steal"
+    yield "a relay's CPU: the clocks of its processes; in rps the whole core, wall − idle − iowait − steal"
     for topology, rates in result["own_pps"].items():
         known = ", ".join(f"{workload} {rate / 1000:,.0f} k/s" for workload, rate in rates.items())
         quiet = [each["share"] for each in result["quiet"] if each["topology"] == topology]

@@ -54,6 +54,19 @@ def test_the_time_of_children_counts():
         process.stdout.close()
 
 
+def test_a_thread_that_has_ended_keeps_counting():
+    def spin():
+        end_s = time.thread_time() + 0.05
+        while time.thread_time() < end_s:
+            pass
+
+    before = used_ns(os.getpid())
+    thread = threading.Thread(target=spin)
+    thread.start()
+    thread.join()
+    assert used_ns(os.getpid()) - before > 50_000_000
+
+
 def test_who_is_gone_used_nothing():
     process = subprocess.Popen(["true"])
     process.wait()
