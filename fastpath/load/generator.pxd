@@ -11,7 +11,7 @@ from fastpath.load.pace cimport pace
 
 ctypedef struct generator_counters:
     uint64_t sent
-    uint64_t written_off                 # given up after 100 ms without progress: loss must not hang a run
+    uint64_t written_off                 # given up after 100 ms watched in vain: loss must not hang a run
     uint64_t late                        # sent more than 1 ms after the schedule
     uint64_t late_max_ns
 

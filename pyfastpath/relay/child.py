@@ -19,15 +19,17 @@ class Child:
         self.end = end
 
     @classmethod
-    def spawn(cls, manifest: Manifest, descriptors: tuple[int, ...]) -> Self:
-        """Start an engine over these descriptors. OSError when there is no process or descriptor left."""
+    def spawn(cls, manifest: Manifest, descriptors: tuple[int, ...], *, waits: bool = False) -> Self:
+        """Start an engine over these descriptors. waits: for another to end, and gives way to it meanwhile.
+        OSError when there is no process or descriptor left."""
+        module = "pyfastpath.relay.warming" if waits else "pyfastpath.relay.engine"
         ours, theirs = orders.pair()
         try:
             with theirs, os.fdopen(os.memfd_create("fastpath-manifest"), "w+b") as told:
                 told.write(manifest.encode())
                 told.seek(0)
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "pyfastpath.relay.warming", str(theirs.fileno())],
+                    [sys.executable, "-m", module, str(theirs.fileno())],
                     pass_fds=(*descriptors, theirs.fileno(), told.fileno()),
                     env={**os.environ, MANIFEST_VARIABLE: str(told.fileno())},
                     stdin=subprocess.DEVNULL,

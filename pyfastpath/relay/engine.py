@@ -1,9 +1,10 @@
 """The engine: forwarding threads, and one control thread with everything an operator talks to.
 
-As a process (python -m pyfastpath.relay.warming) it is the keeper's child: it inherits sockets and memory,
-imports everything, and waits for the word, which comes at once or when another engine has ended. Signals
-reach it as messages from the keeper; its own stay blocked, because a terminal or systemd signals all
-processes and two SIGTERMs mean "at once". The Python API runs the same class in a thread.
+As a process (python -m pyfastpath.relay.engine, or relay.warming where it is to wait) it is the keeper's
+child: it inherits sockets and memory, imports everything, and waits for the word, which comes at once or when
+another engine has ended. Signals reach it as messages from the keeper; its own stay blocked, because a
+terminal or systemd signals all processes and two SIGTERMs mean "at once". The Python API runs the same class
+in a thread.
 """
 
 import asyncio
@@ -294,3 +295,7 @@ def main() -> int:
     except FastpathError as error:
         log.error("%s", error)  # noqa: TRY400 - its sentence says it all
         return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -265,7 +265,8 @@ class Keeper:
         )
         try:
             with self._signals.kept_from_children():
-                child = Child.spawn(manifest, self._opening.descriptors())
+                waits = command.number != self._succession.serving
+                child = Child.spawn(manifest, self._opening.descriptors(), waits=waits)
         except OSError as error:  # no process or descriptor left: flows wait for a better moment
             fate = f"no engine can be started: {error}"
             self._execute(self._succession.died(command.number, NOT_STARTED, fate, time.monotonic()))

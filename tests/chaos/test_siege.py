@@ -4,6 +4,7 @@ import itertools
 import time
 from collections import Counter
 from dataclasses import replace
+from math import inf
 
 import pytest
 
@@ -60,8 +61,13 @@ def test_a_goal_that_is_missed_is_said() -> None:
     assert felt([900.0], [1000.0]).endswith(" 1,000 µs (1,000): 0.9 x")
     assert felt([2000.0], [1000.0]).endswith(" 2.0 x")
     assert felt([2600.0], [1000.0]).endswith(" 2.6 x, goal 2 x missed")
-    assert felt([2600.0], [0.0]).endswith(" 0 µs (0)")
-    assert felt([0.0], [1000.0]).endswith(" 1,000 µs (1,000)")
+    assert felt([inf], [1000.0]).endswith(" inf x, goal 2 x missed")
+    assert felt([2600.0], [inf]).endswith(" inf µs (inf)")
+
+
+def test_an_attack_that_silences_most_turns_misses_the_goal() -> None:
+    assert felt([inf, 900.0, inf, inf, 900.0], [1000.0]).endswith("goal 2 x missed")
+    assert felt([inf, 900.0, inf, 900.0, 900.0], [1000.0]).endswith(" 0.9 x")
 
 
 def test_a_turn_in_which_the_machine_stood_still_is_said_and_decides_nothing() -> None:

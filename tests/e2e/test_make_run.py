@@ -134,6 +134,9 @@ class Edge:
         assert status == 200
         return [row.get("record", row) for row in said["transceivers"]]
 
+    def incarnation(self, transceiver: str) -> object:
+        return {row["id"]: row["incarnation"] for row in self.transceivers()}[transceiver]
+
 
 def alive(pid: int) -> bool:
     try:
@@ -261,22 +264,23 @@ def test_nothing_survives_a_parent_that_was_killed(tmp_path: Path) -> None:
 
 
 def test_what_dies_is_replaced_and_serves_again(tmp_path: Path) -> None:
-    with running_edge(tmp_path, "--transceivers", "1") as edge:
+    with running_edge(tmp_path) as edge:
         before = edge.pids()
-        incarnation = edge.transceivers()[0]["incarnation"]
+        incarnation = edge.incarnation("t1")
         os.kill(before["t1"], signal.SIGKILL)
         edge.wait_for("transceiver t1 ended by SIGKILL: starting another")
         edge.wait_until_ready(2)
-        assert edge.transceivers()[0]["incarnation"] != incarnation
+        assert edge.incarnation("t1") != incarnation
         os.kill(before["gateway"], signal.SIGKILL)
         edge.wait_for("the gateway ended by SIGKILL: starting another")
         edge.wait_until_ready(1)
         after = edge.pids()
         assert {name for name in after if after[name] != before[name]} == {"t1", "gateway"}
         edge.wait_until_ready(2)
-        assert [row["id"] for row in edge.transceivers()] == ["t1"], "it registered at the new gateway"
+        edge.wait_until_ready(3)
+        assert {row["id"] for row in edge.transceivers()} == {"t1", "t2"}, "registered at the new gateway"
         os.kill(before["relay"], signal.SIGKILL)
         edge.wait_for("the relay ended by SIGKILL: starting another")
         edge.wait_until_ready(0)
-        edge.wait_until_the_relay_knows({"t1"})
+        edge.wait_until_the_relay_knows({"t1", "t2"})
         assert_it_ends_cleanly(edge, signal.SIGTERM)

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_SCHEDULED: Final = (
-    2  # CPUCLOCK_SCHED, linux/posix-timers.h: the exact one of a process's CPU clocks
-)
+_SCHEDULED: Final = 2  # CPUCLOCK_SCHED, linux/posix-timers.h: the exact one of a process's CPU clocks
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,8 +55,9 @@ class Shot:
 class Spoofer:
     """One socket that sends from every address of 127/8 and its own port.
 
-    port: of somebody whose address is to be stolen; 0: a free one. shots: what `fire` sends. All are made
-    ready here: between two sends it would be the calls' clients, on the same CPU, that are late.
+    port: of somebody whose address is to be stolen; 0: a free one. shots: what `fire` sends, finitely
+    many. All are made ready here: between two sends it would be the calls' clients, on the same CPU, that
+    are late.
     """
 
     def __init__(self, target: Address, shots: Iterable[Shot] = (), *, port: int = 0) -> None:

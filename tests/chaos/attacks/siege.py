@@ -12,6 +12,7 @@ and the worst is said.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -172,9 +173,9 @@ def besiege(
 
 
 def manners(scale: Scale, attack: Attack) -> AbstractContextManager[None]:
-    """Python that sends takes ten times the CPU of a bystander's C for a datagram, which rests as long."""
-    built_in_c = isinstance(attack, Requests)
-    return stepping_back() if scale.is_full and not built_in_c else nullcontext()
+    """Python takes ten times the CPU of C for a datagram: it sends when nobody else wants to."""
+    is_c = isinstance(attack, Requests)
+    return stepping_back() if scale.is_full and not is_c else nullcontext()
 
 
 def felt(attacked_us: Sequence[float], peaceful_us: Sequence[float]) -> str:
@@ -185,7 +186,7 @@ def felt(attacked_us: Sequence[float], peaceful_us: Sequence[float]) -> str:
         f"p99 of live calls {attacked:,.0f} µs (worst turn {max(attacked_us):,.0f}), "
         f"beside ordinary datagrams at that rate {peaceful:,.0f} µs ({max(peaceful_us):,.0f})"
     )
-    if not (attacked and peaceful):  # nothing was echoed in so short a time
+    if math.isinf(peaceful):  # nothing was echoed in so short a time
         return said
     ratio = attacked / peaceful
     return f"{said}: {ratio:.1f} x" + (f", goal {GOAL:.0f} x missed" if ratio > GOAL else "")
@@ -195,7 +196,8 @@ def _turn(rig: ChaosRig, side: Attack | Bystanders, turns: _Turns, count: int, p
     before, began_s = _latency(rig), time.monotonic()
     side.fire(count, pace)
     turns.seconds += time.monotonic() - began_s
-    turns.p99_us += (_latency(rig).minus(before).quantile_us(0.99) or 0.0,)
+    p99_us = _latency(rig).minus(before).quantile_us(0.99)
+    turns.p99_us += (math.inf if p99_us is None else p99_us,)
 
 
 def _latency(rig: ChaosRig) -> Latency:

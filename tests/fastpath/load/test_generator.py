@@ -4,6 +4,7 @@ import select
 import socket
 import struct
 import threading
+import time
 import zlib
 
 import pytest
@@ -259,8 +260,9 @@ def test_another_flows_turn_number_is_misrouted(turn, serving):
 def arrived(relay, count, ours):
     """So many of ours, and who sent them. The port may have been that of another test's relay, which somebody
     still sends to."""
-    found = {}
+    found, deadline_s = {}, time.monotonic() + 20
     while len(found) < count:
+        assert time.monotonic() < deadline_s, f"only {len(found)} of {count} arrived"
         data, client = relay.recvfrom(2048)
         if ours(data):
             found[data] = client
