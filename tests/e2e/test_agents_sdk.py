@@ -110,8 +110,9 @@ def test_the_sdk_connects_hears_interrupts_and_writes(sdk_page: Page) -> None:
     response = wait_for(page, "response.created")["response"]["id"]
     wait_for(page, "output_audio_buffer.started")
     page.wait_for_timeout(500)
-    speaking = energy_of_half_a_second(page)
-    assert speaking > 1e-3, "the answer is not to be heard"
+    windows = (energy_of_half_a_second(page) for _ in range(4))  # a busy machine plays it later
+    speaking = next((energy for energy in windows if energy > 1e-3), 0.0)
+    assert speaking > 0, "the answer is not to be heard"
 
     page.click("#interrupt")
     done = wait_for(page, "response.done")["response"]
